@@ -1,0 +1,46 @@
+# `make run` and `make test` are all that a newcomer needs; both set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := setup.cfg pyproject.toml constraints.txt
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint docs dist clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+run: .venv/.run ## build the default release if there is none, start the service, print a sign-in link
+	@exec $(BIN)/reviewapp serve
+
+test: lint ## lint, types and all tests
+	@mkdir -p build
+	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json:build/coverage.json --junitxml=build/junit.xml
+
+lint: .venv/.dev ## style and types
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
+
+docs: .venv/.dev ## make docs/settings.md and docs/openapi.json anew
+	@$(BIN)/python -m tests.made_files
+
+dist: .venv/.dev ## build the wheel and the source package into dist/
+	@rm -rf build/lib build/bdist.* dist && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove what can be made again; the instance folder stays
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "reviewapp needs Python 3.11 or newer, and there is no $(PYTHON)."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "reviewapp needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "The virtual environment could not be made; on Debian and Ubuntu: apt install python3-venv."; exit 1; }
+
+.venv/.run: $(SETUP) | .venv/bin/python
+	@echo "Installing what reviewapp needs into .venv …"
+	@$(BIN)/python -m pip install --quiet --editable . && touch $@
+
+.venv/.dev: $(SETUP) | .venv/bin/python
+	@echo "Installing what reviewapp and its tests need into .venv …"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]' && touch $@ .venv/.run

@@ -1,0 +1,180 @@
+"""The model adapter: the one module that both blueprints call, and the only caller of an estimator.
+
+predict (either option, or both) → decide by the policy → explain → hand to the sinks (the ledger, the metrics). It
+knows no HTTP and no SQL. What it is given has passed the contract's schema; what it gives has passed the contract's
+outcome: a model that breaks that is an error of the service, never a wrong-shaped answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .contract import Contract, Record
+from .errors import ModelBroken, ReleaseRefused, pointer
+from .explain import LinearParts, explain_by_blanking
+from .frames import to_frame
+from .prediction import Call, Prediction, new_id, timestamp, utcnow
+from .release import Release
+
+Sink = Callable[[Sequence[Prediction], Call], None]
+
+GOLDEN_TOLERANCE = 1e-6  # another BLAS moves the last digits; more is another model
+SUM_TOLERANCE = 1e-6
+
+
+class ModelAdapter:
+    """Answers requests with one release.
+
+    `sinks` are called with every batch of predictions before they are returned: an answer that no sink kept is not
+    given. `clock` returns the time as an aware datetime.
+    """
+
+    def __init__(self, release: Release, sinks: Sequence[Sink] = (), clock: Callable[[], datetime] = utcnow) -> None:
+        if release.contract.outcome.task != "classification":
+            raise ReleaseRefused("This version answers classifications only; the release's outcome is a regression.")
+        self.release = release
+        self.contract: Contract = release.contract
+        self._sinks = tuple(sinks)
+        self._clock = clock
+        self._estimators = {"model": release.model, "baseline": release.baseline}
+        self._labels = {option: _labels_of(estimator) for option, estimator in self._estimators.items()}
+        self._linear = LinearParts.of(release.model)
+
+    # ---- answering --------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        records: Sequence[Record],
+        call: Call,
+        *,
+        option: str = "model",
+        compare: bool = False,
+        explain: bool = False,
+    ) -> list[Prediction]:
+        """Return one prediction a record, in order, once every sink has kept them (none is called on a dry run).
+
+        `compare` adds what the other option answers, `explain` what moved the answer. Raises ModelBroken where an
+        output breaks the contract; whatever a sink raises passes through.
+        """
+        frame = to_frame(self.contract, records)
+        outputs = self.outputs(option, frame)
+        other = "baseline" if option == "model" else "model"
+        asked = compare or self.release.policy.review_disagreement
+        others = self.outputs(other, frame) if asked else [None] * len(outputs)
+        predictions = []
+        for i, (record, output, second) in enumerate(zip(records, outputs, others, strict=True)):
+            now = self._clock()
+            warnings = self.warnings(record)
+            reasons = self.release.policy.reasons(
+                output["confidence"],
+                outside_seen=bool(warnings),
+                disagree=second is not None and second["label"] != output["label"],
+            )
+            predictions.append(
+                Prediction(
+                    id=new_id(now),
+                    created_at=timestamp(now),
+                    release=self.release.id,
+                    option=option,
+                    reference=call.references[i] if call.references else None,
+                    input=record,
+                    output=output,
+                    decision="review" if reasons else "auto",
+                    reasons=reasons,
+                    warnings=warnings,
+                    comparison={"option": other, "output": second} if compare and second is not None else None,
+                    explanation=self._explain(record, frame.iloc[i : i + 1], option, output) if explain else None,
+                    source=call.source,
+                    client=call.client,
+                    request_id=call.request_id,
+                )
+            )
+        if not call.dry_run:
+            for sink in self._sinks:
+                sink(predictions, call)
+        return predictions
+
+    def outputs(self, option: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
+        """Return the checked output of one option for each row of a frame made by `to_frame`."""
+        labels, known = self._labels[option], self.contract.outcome.labels
+        try:
+            shares = np.asarray(self._estimators[option].predict_proba(frame), dtype=np.float64)
+        except Exception as error:  # whatever a foreign estimator raises is its failure to answer a valid request
+            raise ModelBroken(f"The {option} failed on a valid request ({type(error).__name__}).") from error
+        if set(labels) != set(known) or shares.shape != (len(frame), len(known)):
+            raise ModelBroken(f"The {option} answers other labels than the contract names.")
+        if not np.isfinite(shares).all() or (shares < 0).any() or (abs(shares.sum(axis=1) - 1) > SUM_TOLERANCE).any():
+            raise ModelBroken(f"The {option} answered shares that are no probabilities.")
+        order = [labels.index(label) for label in known]
+        outputs = []
+        for row in np.minimum(shares[:, order], 1.0).tolist():
+            best = max(range(len(known)), key=row.__getitem__)
+            probabilities = dict(zip(known, row, strict=True))
+            outputs.append({"label": known[best], "confidence": row[best], "probabilities": probabilities})
+        return outputs
+
+    def warnings(self, record: Record) -> list[dict[str, Any]]:
+        """Return where a record lies outside of what the training table held."""
+        found = []
+        for field in self.contract.fields:
+            detail = field.outside_seen(record.get(field.name))
+            if detail is not None:
+                code = "outside_seen_values" if field.kind == "category" else "outside_seen_range"
+                found.append({"pointer": pointer("input", field.name), "code": code, "detail": detail})
+        return found
+
+    def _explain(self, record: Record, row: pd.DataFrame, option: str, output: dict[str, Any]) -> dict[str, Any]:
+        label = output["label"]
+        if option == "model" and self._linear is not None:
+            ranked = sorted(self.contract.outcome.labels, key=lambda name: -output["probabilities"][name])
+            runner_up = next(name for name in ranked if name != label)
+            return self._linear.explain(row, self._labels["model"], label, runner_up)
+
+        def probabilities(rows: Sequence[Record]) -> list[dict[str, float]]:
+            return [answer["probabilities"] for answer in self.outputs(option, to_frame(self.contract, rows))]
+
+        return explain_by_blanking(self.contract, record, label, probabilities)
+
+    # ---- proving ----------------------------------------------------------------------------------------------
+
+    def check_golden(self, rows: int | None = None) -> None:
+        """Answer the release's golden requests (the first `rows`); raise ReleaseRefused where an answer has moved.
+
+        A label must be the same; a number may move by GOLDEN_TOLERANCE.
+        """
+        golden = self.release.golden[:rows]
+        frame = to_frame(self.contract, [row.input for row in golden])
+        for option in self._estimators:
+            try:
+                outputs = self.outputs(option, frame)
+            except ModelBroken as error:
+                raise ReleaseRefused(f"{self.release.id}: {error.detail}") from error
+            for number, (row, output) in enumerate(zip(golden, outputs, strict=True), 1):
+                difference = _difference(row.answers.get(option), output)
+                if difference:
+                    raise ReleaseRefused(f"{self.release.id}: golden request {number}, {option}: {difference}.")
+
+
+def _difference(expected: Any, output: dict[str, Any]) -> str | None:
+    """Return how an output differs from the golden answer, in words, or None."""
+    try:
+        if expected["label"] != output["label"]:
+            return f"the label is {output['label']!r} and was {expected['label']!r}"
+        for label, share in output["probabilities"].items():
+            if not math.isclose(expected["probabilities"][label], share, rel_tol=0, abs_tol=GOLDEN_TOLERANCE):
+                return f"the probability of {label!r} is {share:.9f} and was {expected['probabilities'][label]:.9f}"
+    except (KeyError, TypeError):
+        return "the golden answer does not have the outcome's shape"
+    return None
+
+
+def _labels_of(estimator: Any) -> list[str]:
+    """Return an option's labels in the order of its columns: an estimator's `classes_`, a rule table's `labels`."""
+    names = estimator.classes_ if hasattr(estimator, "classes_") else getattr(estimator, "labels", ())
+    return [str(name) for name in names]

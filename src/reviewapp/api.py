@@ -1,0 +1,279 @@
+"""The JSON API: validate with the contract's schema, call the adapter, answer. Errors are RFC 9457 problems."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Blueprint, Response, g, request, url_for
+
+from .adapter import ModelAdapter
+from .contract import Field, Outcome, Record
+from .errors import BadRequest, Flaw, InvalidInput, NotReady, ReleaseRefused, ReviewappError, pointer
+from .openapi import describe
+from .parts import parts
+from .prediction import (
+    DECISIONS,
+    OPTIONS,
+    SOURCES,
+    Call,
+    IdempotencyKey,
+    Prediction,
+    timestamp,
+    utcnow,
+    verdict_of,
+)
+from .protocol import answer, check_accept, read_json, read_query, request_id
+from .schemas import VERDICTS, batch_request, move_request, prediction_request, verdict_request
+from .security import EVERYBODY, client, needs
+
+api = Blueprint("api", __name__, url_prefix="/api/v1")
+health = Blueprint("health", __name__)
+api.before_request(check_accept)
+
+
+def _option(name: str, kind: str, description: str, **limits: Any) -> Field:
+    return Field(name=name, kind=kind, description=description, required=False, nullable=True, **limits)
+
+
+PREDICT_OPTIONS = (
+    _option("explain", "boolean", "Add what moved the answer."),
+    _option("compare", "boolean", "Add what the other option answers."),
+    _option("dry_run", "boolean", "Validate and answer, but record nothing: status 200, no id."),
+)
+LIST_OPTIONS = (
+    _option("decision", "category", "Only these.", choices=DECISIONS),
+    _option("label", "category", "Only answers with this label."),
+    _option("option", "category", "Only answers of this option.", choices=OPTIONS),
+    _option("release", "category", "A version, name/version or digest.", max_length=100),
+    _option("verdict", "category", "The verdict that holds; none: not judged.", choices=(*VERDICTS, "none")),
+    _option("source", "category", "The door the request came through.", choices=SOURCES),
+    _option("reference", "text", "The caller's own id.", max_length=200),
+    _option("since", "text", "From this time on (RFC 3339; without a zone: UTC).", max_length=40),
+    _option("until", "text", "Before this time (RFC 3339; without a zone: UTC).", max_length=40),
+    _option("q", "text", "Words in the input or the reference.", max_length=200),
+    _option("limit", "integer", "How many on a page.", minimum=1, maximum=200),
+    _option("cursor", "text", "`next` of the page before.", max_length=100),
+)
+PAGE = 50
+
+
+# ---- predictions ------------------------------------------------------------------------------------------------
+
+
+@api.post("/predictions")
+@needs("submit")
+def create_prediction() -> Response:
+    """Answer one request; 201 with the prediction once it is recorded."""
+    adapter, options = parts.registry.adapter(), _predict_options()
+    record, reference = prediction_request(adapter.contract).load(read_json(parts.settings.max_body))
+    [made] = _predict(adapter, [record], [reference], options)
+    if options["dry_run"]:
+        return answer(made.as_json() | {"id": None})
+    location = url_for(".get_prediction", prediction_id=made.id)
+    return answer(made.as_json(), 201, {"Location": location})
+
+
+@api.post("/predictions/batch")
+@needs("submit")
+def create_predictions() -> Response:
+    """Answer many requests at once: all of them, or, where a row is wrong, none."""
+    adapter, options = parts.registry.adapter(), _predict_options()
+    records = batch_request(adapter.contract).load(read_json(parts.settings.max_body))
+    made = _predict(adapter, records, [None] * len(records), options)
+    shown = [prediction.as_json() for prediction in made]
+    if options["dry_run"]:
+        shown = [prediction | {"id": None} for prediction in shown]
+    return answer({"predictions": shown})
+
+
+@api.get("/predictions/<prediction_id>")
+@needs("submit")
+def get_prediction(prediction_id: str) -> Response:
+    """Return a prediction with its input and its verdicts; with the role submit only one's own."""
+    own = None if client().may("review") else client().name
+    return answer(parts.ledger.prediction(prediction_id, own).as_record())
+
+
+@api.get("/predictions")
+@needs("review")
+def list_predictions() -> Response:
+    """Return predictions, newest first, filtered and in pages."""
+    filters = read_query(LIST_OPTIONS)
+    limit, cursor = filters.pop("limit") or PAGE, filters.pop("cursor")
+    for name in ("since", "until"):
+        filters[name] = _time(name, filters[name])
+    found, following = parts.ledger.predictions(filters, limit, cursor)
+    return answer({"predictions": [prediction.as_record() for prediction in found], "next": following})
+
+
+@api.put("/predictions/<prediction_id>/verdict")
+@needs("review")
+def put_verdict(prediction_id: str) -> Response:
+    """Append a verdict; the prediction with all of them is the answer."""
+    prediction = parts.ledger.prediction(prediction_id)
+    values = verdict_request(outcome_of(prediction)).load(read_json(parts.settings.max_body))
+    kept = parts.ledger.add_verdict(prediction_id, verdict_of(values, client().name, utcnow()))
+    return answer(kept.as_record())
+
+
+@api.delete("/predictions/<prediction_id>/verdict")
+@needs("review")
+def delete_verdict(prediction_id: str) -> Response:
+    """Take the verdict that holds back; the history keeps it."""
+    return answer(parts.ledger.withdraw_verdict(prediction_id, client().name).as_record())
+
+
+def outcome_of(prediction: Prediction) -> Outcome:
+    """Return the outcome that a prediction's own release had: its labels, not those of the live release."""
+    labels = prediction.output.get("probabilities")
+    if labels is None:
+        return Outcome(name="outcome", task="regression")
+    return Outcome(name="outcome", labels=tuple(labels))
+
+
+def _predict_options() -> dict[str, Any]:
+    return read_query(PREDICT_OPTIONS)
+
+
+def _predict(
+    adapter: ModelAdapter,
+    records: Sequence[Record],
+    references: Sequence[str | None],
+    options: dict[str, Any],
+) -> list[Prediction]:
+    key = None if options["dry_run"] else _idempotency_key()
+    call = Call(
+        source="api",
+        client=client().name,
+        request_id=request_id(),
+        references=references,
+        key=key,
+        dry_run=bool(options["dry_run"]),
+    )
+
+    def predict() -> list[Prediction]:
+        return adapter.predict(records, call, compare=bool(options["compare"]), explain=bool(options["explain"]))
+
+    if key is None:
+        return predict()
+    with parts.ledger.claim(key) as answered:
+        return predict() if answered is None else answered
+
+
+def _idempotency_key() -> IdempotencyKey | None:
+    """Return the caller's key, bound to who asks and to all that the answer depends on."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise BadRequest("An Idempotency-Key is 1 to 255 printable ASCII characters.")
+    parts_of_it = (request.path.encode(), request.query_string, g.body)
+    fingerprint = hashlib.sha256(b"\0".join(parts_of_it)).hexdigest()
+    return IdempotencyKey(client().name, key, fingerprint)
+
+
+def _time(name: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        detail = "This must be a time as 2026-01-31T12:00:00Z."
+        raise InvalidInput([Flaw(pointer("query", name), "not_a_time", detail)]) from None
+
+
+# ---- contract and releases --------------------------------------------------------------------------------------
+
+
+@api.get("/contract")
+@needs(EVERYBODY)
+def get_contract() -> Response:
+    """Return the contract of the live release: JSON Schema 2020-12 of one input object."""
+    return answer(parts.registry.adapter().contract.as_json())
+
+
+@api.get("/openapi.json")
+@needs(EVERYBODY)
+def get_openapi() -> Response:
+    """Return the OpenAPI 3.1 document of this API with the live release's contract."""
+    return answer(describe(parts.registry.adapter().contract, PREDICT_OPTIONS, LIST_OPTIONS))
+
+
+@api.get("/releases")
+@needs("submit")
+def list_releases() -> Response:
+    """Return every release there is, newest first."""
+    live = parts.registry.live()
+    return answer(
+        {
+            "releases": [
+                event.id.as_json() | {"active": event.id == live, "built_at": event.created_at}
+                for event in parts.registry.built()
+            ]
+        }
+    )
+
+
+@api.get("/releases/active")
+@needs("submit")
+def get_active_release() -> Response:
+    """Return the release that answers now, its policy and what it was evaluated at."""
+    release = parts.registry.adapter().release
+    return answer(
+        release.id.as_json()
+        | {
+            "policy": release.policy.as_json(),
+            "evaluation": release.evaluation,
+            "libraries": release.libraries,
+            "problem": parts.registry.problem(),
+        }
+    )
+
+
+@api.post("/releases/<int:version>/promote")
+@needs("admin")
+def promote_release(version: int) -> Response:
+    """Let another version answer from now on; after the 200 no worker answers with the old one."""
+    reason = move_request().load(read_json(parts.settings.max_body))
+    return answer(parts.registry.promote(version, reason, client().name).as_json())
+
+
+@api.post("/releases/rollback")
+@needs("admin")
+def roll_back_release() -> Response:
+    """Let the release that was live before answer again."""
+    reason = move_request().load(read_json(parts.settings.max_body))
+    return answer(parts.registry.roll_back(reason, client().name).as_json())
+
+
+# ---- health -----------------------------------------------------------------------------------------------------
+
+
+@health.get("/livez")
+@needs(EVERYBODY)
+def livez() -> Response:
+    """The process answers; nothing else is looked at."""
+    return answer({"status": "alive"})
+
+
+@health.get("/readyz")
+@needs(EVERYBODY)
+def readyz() -> Response:
+    """In this worker the live release answers a golden request and the ledger can be written."""
+    try:
+        adapter = parts.registry.adapter()
+        problem = parts.registry.problem()
+        if problem is not None:
+            raise NotReady(f"The live release does not serve: {problem}", retry_after=10)
+        adapter.check_golden(1)
+        parts.store.check_writable(timestamp(utcnow()))
+    except ReviewappError as error:
+        if isinstance(error, NotReady):
+            raise
+        kind = "release" if isinstance(error, ReleaseRefused) else "ledger"
+        raise NotReady(f"The {kind} is not ready: {error.detail}", retry_after=10) from error
+    return answer({"status": "ready", "release": adapter.release.id.as_json()})

@@ -1,0 +1,184 @@
+"""The `reviewapp` command. Exit codes: 0 done, 1 a check failed, 2 wrong use or wrong input (one sentence)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from tqdm import tqdm
+
+from . import __version__
+from .accounts import ROLES
+from .config import load_settings, settings_table
+from .errors import ReviewappError
+from .factory import create_app, make_parts
+from .parts import Parts
+from .server import address, check_address, curl_line
+from .server import serve as run_server
+from .triage import build as triage
+
+RUN_TOKEN = "make-run"  # noqa: S105 (a name, no secret)
+ACTOR = "command line"
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    """Turns our errors into one clear sentence on standard error and the exit code of their kind."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ReviewappError as error:
+            click.echo(f"reviewapp: {error.detail}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Turn a fitted scikit-learn model into a service that people can review before they trust it."""
+
+
+def _parts() -> Parts:
+    return make_parts(load_settings())
+
+
+@main.command()
+def serve() -> None:
+    """Start the service (gunicorn); builds the default release if there is none."""
+    settings = load_settings()
+    check_address(settings)
+    parts = make_parts(settings)
+    if parts.registry.live() is None:
+        # In a process of its own: nothing of a model may be in memory when the workers are forked.
+        built = subprocess.run([sys.executable, "-m", "reviewapp", "build"], check=False)
+        if built.returncode:
+            sys.exit(built.returncode)
+
+    def greet() -> None:
+        _print_welcome(parts)
+        parts.store.close()
+
+    parts.store.close()
+    run_server(settings, create_app, greet)
+
+
+def _print_welcome(parts: Parts) -> None:
+    settings = parts.settings
+    if settings.bind.startswith("unix:"):
+        click.echo(f"reviewapp answers on {settings.bind}.")
+        return
+    base, token, link = address(settings), None, ""
+    if settings.auth == "token":
+        token = parts.accounts.create_token(RUN_TOKEN, "submit", days=1)
+        if settings.loopback:
+            link = f"/sign-in?link={parts.accounts.create_link('owner', 'admin')}"
+    contract = parts.registry.contract()
+    click.echo(f"\nreviewapp answers on {base} (stop: Ctrl+C)")
+    if link or token is None:
+        click.echo(f"\nSign in, once, within an hour:\n  {base}{link}")
+    click.echo(f"\nAsk from a script (the token lasts a day):\n  {curl_line(base, token, contract)}\n")
+    sys.stdout.flush()
+
+
+@main.command()
+def build() -> None:
+    """Build a release of the default model, triage; the first one goes live."""
+    parts = _parts()
+    with tqdm(total=len(triage.STEPS), bar_format="{desc:<12}{bar:30} {n_fmt}/{total_fmt}", file=sys.stderr) as bar:
+
+        def progress(step: str) -> None:
+            bar.set_description_str(step)
+            if step != triage.STEPS[0]:
+                bar.update()
+
+        release = triage.build(parts.settings.releases, progress)
+        bar.update()
+    first = parts.registry.add(release, ACTOR)
+    click.echo(f"{release.id} built: {parts.registry.folder(release.id)}\n{release.id.digest}")
+    for option, figures in release.evaluation["results"]["test"].items():
+        click.echo(
+            f"  {option:<9} accuracy {figures['accuracy']:.3f}  macro-F1 {figures['macro_f1']:.3f}  "
+            f"Brier {figures['brier']:.3f}  cost of 100 {figures['cost_per_100']:.0f}  (n {figures['n']})"
+        )
+    if first:
+        click.echo("It is live. Next: reviewapp serve")
+    else:
+        click.echo(f"Next: reviewapp promote {release.id.version} --reason …")
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def verify(path: Path) -> None:
+    """Say whether the release folder PATH would be accepted, and why not."""
+    parts = _parts()
+    here = path.absolute()
+    known = [event.id.digest for event in parts.registry.built() if parts.registry.folder(event.id) == here]
+    adapter = parts.registry.check(path, known[0] if known else None)
+    rows = len(adapter.release.golden)
+    click.echo(f"{adapter.release.id} is accepted: {rows} golden requests answered right.\n{adapter.release.id.digest}")
+
+
+@main.command()
+def releases() -> None:
+    """List the releases and say which one answers now."""
+    parts = _parts()
+    live = parts.registry.live()
+    for event in parts.registry.built():
+        mark = "live" if event.id == live else ""
+        click.echo(f"{mark:<5}{event.id!s:<16}{event.created_at}  {event.id.digest}")
+
+
+@main.command()
+@click.argument("version", type=int)
+@click.option("--reason", required=True, help="Why; kept in the release log.")
+def promote(version: int, reason: str) -> None:
+    """Let release VERSION answer from now on."""
+    click.echo(f"{_parts().registry.promote(version, reason, ACTOR).id} is live.")
+
+
+@main.command()
+@click.option("--reason", required=True, help="Why; kept in the release log.")
+def rollback(reason: str) -> None:
+    """Let the release that was live before answer again."""
+    click.echo(f"{_parts().registry.roll_back(reason, ACTOR).id} is live.")
+
+
+@main.group()
+def token() -> None:
+    """Make, list and revoke API tokens."""
+
+
+@token.command("create")
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), required=True)
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Days until it expires.")
+def create_token(name: str, role: str, days: float | None) -> None:
+    """Print a new token for NAME, once; only its hash is kept."""
+    click.echo(_parts().accounts.create_token(name, role, days))
+
+
+@token.command("list")
+def list_tokens() -> None:
+    """List the tokens; never the secrets."""
+    for row in _parts().accounts.tokens():
+        state = "revoked" if row["revoked_at"] else f"until {row['expires_at'] or 'revoked'}"
+        click.echo(f"{row['id']}  {row['role']:<7}{row['name']:<20}{state}")
+
+
+@token.command("revoke")
+@click.argument("token_id")
+def revoke_token(token_id: str) -> None:
+    """End the token with the id that `token list` shows, at once."""
+    _parts().accounts.revoke_token(token_id)
+    click.echo("Revoked.")
+
+
+@main.command()
+def settings() -> None:
+    """Print the table of the settings."""
+    click.echo(settings_table(), nl=False)

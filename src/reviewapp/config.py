@@ -1,0 +1,140 @@
+"""Settings: one row each (name, default, help). Later wins: default, instance/config.py, REVIEWAPP_*, mapping."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import runpy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from . import places
+from .errors import UsageError
+
+PREFIX = "REVIEWAPP_"
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+def _row(default: Any, read: Callable[[str], Any], shown: str, text: str) -> Any:
+    return field(default=default, metadata={"read": read, "default": shown, "help": text})
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("it must be 1 or more")
+    return number
+
+
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError("it must be 0 or more")
+    return number
+
+
+def _auth(text: str) -> str:
+    if text not in ("token", "off"):
+        raise ValueError("it must be token or off")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ValueError("it must name at least one host, separated by commas")
+    return names
+
+
+def _bind(text: str) -> str:
+    if text.startswith("unix:") and len(text) > len("unix:"):
+        return text
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError("it must be HOST:PORT or unix:PATH")
+    return text
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator can set. `REVIEWAPP_BIND` in the environment is `bind` here and `BIND` in config.py."""
+
+    instance: Path = _row(None, Path, "`instance/`", "Folder of the database, the releases and the secrets.")
+    database_url: str = _row("", str, "SQLite in the instance folder", "Any SQLAlchemy URL of the ledger.")
+    releases: Path = _row(None, Path, "`releases/` in the instance folder", "Folder that holds the releases.")
+    hosts: tuple[str, ...] = _row(
+        LOOPBACK_NAMES, _names, "loopback names", "`Host` values that are answered, separated by commas."
+    )
+    bind: str = _row("127.0.0.1:8000", _bind, "`127.0.0.1:8000`", "Address to listen on, or `unix:PATH`.")
+    workers: int = _row(0, _not_negative, "number of cores", "gunicorn worker processes (0: number of cores).")
+    threads: int = _row(8, _positive, "`8`", "Threads of each worker.")
+    proxies: int = _row(0, _not_negative, "`0`", "How many proxies' `X-Forwarded-*` headers to trust.")
+    auth: str = _row("token", _auth, "`token`", "`off` switches sign-in off; only where the bind is loopback.")
+    max_body: int = _row(1 << 20, _positive, "1 MiB", "Largest request body, bytes; above: 413.")
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or os.cpu_count() or 1
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        if self.bind.startswith("unix:"):
+            return True
+        host = self.bind.rpartition(":")[0].strip("[]")
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings from all four sources; raise UsageError naming the setting that is wrong."""
+    environ = os.environ if environ is None else environ
+    overrides = dict(overrides or {})
+    instance = Path(
+        overrides.get("instance") or environ.get(f"{PREFIX}INSTANCE") or places.default_instance()
+    ).absolute()
+    values: dict[str, Any] = {}
+    for setting in fields(Settings):
+        text = environ.get(PREFIX + setting.name.upper(), "").strip()
+        if text:
+            values[setting.name] = _read(setting.metadata["read"], PREFIX + setting.name.upper(), text)
+    file = instance / "config.py"
+    if file.is_file():
+        known = {setting.name.upper(): setting for setting in fields(Settings)}
+        for name, value in runpy.run_path(str(file)).items():
+            if not name.isupper():
+                continue
+            if name not in known:
+                raise UsageError(f"{file} sets {name}, which is no setting; known are {', '.join(sorted(known))}.")
+            text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
+            values.setdefault(known[name].name, _read(known[name].metadata["read"], f"{name} in {file}", text))
+    values.update(overrides)
+    values["instance"] = instance
+    values["releases"] = Path(values.get("releases") or instance / "releases").absolute()
+    values["database_url"] = values.get("database_url") or f"sqlite:///{instance / 'reviewapp.sqlite3'}"
+    settings = Settings(**values)
+    if settings.auth == "off" and not settings.loopback:
+        raise UsageError(
+            f"REVIEWAPP_AUTH=off is allowed only on a loopback address, and REVIEWAPP_BIND is {settings.bind}."
+        )
+    return settings
+
+
+def _read(read: Callable[[str], Any], name: str, text: str) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(f"{name} is {text!r}: {error}.") from None
+
+
+def settings_table() -> str:
+    """Return the Markdown table of the settings that the documentation shows."""
+    rows = ["| variable | default | what |", "|---|---|---|"]
+    rows += [
+        f"| `{PREFIX}{s.name.upper()}` | {s.metadata['default']} | {s.metadata['help']} |" for s in fields(Settings)
+    ]
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,412 @@
+"""The contract: THE one description of a request and of its outcome.
+
+Stored as `contract.json`, a JSON Schema (2020-12) of one input object that any other tool can read; what JSON
+Schema has no word for stands under `x-reviewapp-…`. The marshmallow schema, the OpenAPI document, the form, the
+CSV template, the synthetic and the broken requests are all derived from the `Contract` read here.
+
+Two kinds of limits. Hard limits (type, closed list, minimum, maximum, length) are rules: broken, the request is
+refused. Seen limits say what the training table held: outside, the request is answered, with a warning.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from typing import Any
+
+from .errors import ContractError
+
+JSON_TYPES = {  # the JSON type of each kind of field
+    "number": "number",
+    "integer": "integer",
+    "boolean": "boolean",
+    "category": "string",
+    "text": "string",
+    "date": "string",
+}
+KINDS = tuple(JSON_TYPES)
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ISO_DATE = "%Y-%m-%d"
+OPEN_CATEGORY_LENGTH = 1000  # characters of a category whose list is open, where no other limit is given
+
+# C0 controls but tab, line feed and carriage return, and DEL. (C1 occurs in real text and passes.)
+_CONTROLS = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f"
+CONTROL_CHARACTER = re.compile(f"[{_CONTROLS}]")
+NO_CONTROLS = f"^[^{_CONTROLS}]*$"
+
+Value = str | int | float | bool | None
+Record = dict[str, Value]
+Limit = int | float | str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One member of the input object, under the table's own column name.
+
+    `minimum` and `maximum` are hard (numbers only); `max_length` counts characters. `choices` is the closed list of
+    a category, `seen_choices` the open one. `seen_minimum` and `seen_maximum` are numbers, dates in the table's own
+    format, or lengths of a text.
+    """
+
+    name: str
+    kind: str
+    title: str = ""
+    description: str = ""
+    unit: str = ""
+    required: bool = True
+    nullable: bool = False
+    choices: tuple[str, ...] | None = None
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    max_length: int | None = None
+    date_format: str = ISO_DATE
+    seen_minimum: Limit = None
+    seen_maximum: Limit = None
+    seen_choices: tuple[str, ...] | None = None
+    example: Value = None
+
+    def __post_init__(self) -> None:
+        problem = _problem_of(self)
+        if problem:
+            raise ContractError(f"Field {self.name!r}: {problem}")
+
+    @property
+    def label(self) -> str:
+        """What a person reads: the title, else the name, else a word for the nameless column."""
+        return self.title or self.name or "(no name)"
+
+    @property
+    def limits(self) -> tuple[int | float, int | float]:
+        """The hard range of a number: what 64 bits hold where the contract says nothing narrower."""
+        low = INT64_MIN if self.minimum is None else self.minimum
+        high = INT64_MAX if self.maximum is None else self.maximum
+        return low, high
+
+    @property
+    def length_limit(self) -> int | None:
+        """The most characters a text or an open category may have."""
+        return OPEN_CATEGORY_LENGTH if self.kind == "category" and self.max_length is None else self.max_length
+
+    @property
+    def date_words(self) -> str:
+        """The date format as people write it: DD/MM/YYYY."""
+        return self.date_format.replace("%Y", "YYYY").replace("%m", "MM").replace("%d", "DD")
+
+    def parse_date(self, text: str) -> date:
+        """Return the day that `text` names in the field's own format; raise ValueError where it names none."""
+        day = datetime.strptime(text, self.date_format).date()  # noqa: DTZ007 (a date has no zone)
+        if day.strftime(self.date_format) != text:  # strptime takes 2026-1-5 for %Y-%m-%d
+            raise ValueError("not written in the format")
+        return day
+
+    def outside_seen(self, value: Value) -> str | None:
+        """Return what the training table held, in words, where `value` lies outside of it, else None."""
+        if value is None:
+            return None
+        if self.kind == "category":
+            if self.seen_choices is None or value in self.seen_choices:
+                return None
+            return "this value is none of those seen in training"
+        if self.seen_minimum is None or self.seen_maximum is None or self.kind == "boolean":
+            return None
+        low, high, at = (
+            self._comparable(self.seen_minimum),
+            self._comparable(self.seen_maximum),
+            self._measure(value),
+        )
+        if low <= at <= high:
+            return None
+        side = "below" if at < low else "above"
+        subject = f"a length of {at}" if self.kind == "text" else f"{value}"
+        return f"{subject} is {side} {self.seen_minimum}…{self.seen_maximum} seen in training"
+
+    def _comparable(self, limit: Limit) -> Any:
+        return self.parse_date(str(limit)) if self.kind == "date" else limit
+
+    def _measure(self, value: Value) -> Any:
+        if self.kind == "text":
+            return len(str(value))
+        return self.parse_date(str(value)) if self.kind == "date" else value
+
+    def as_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of this member. `type` is always there; null allowed is a second type."""
+        json_type = JSON_TYPES[self.kind]
+        schema: dict[str, Any] = {"type": [json_type, "null"] if self.nullable else json_type}
+        for key in ("title", "description"):
+            if getattr(self, key):
+                schema[key] = getattr(self, key)
+        if self.kind in ("number", "integer"):
+            schema["minimum"], schema["maximum"] = self.limits
+        elif self.choices is not None:
+            schema["enum"] = [*self.choices, None] if self.nullable else list(self.choices)
+        elif self.kind in ("text", "category"):
+            if self.length_limit is not None:
+                schema["maxLength"] = self.length_limit
+            schema["pattern"] = NO_CONTROLS
+        elif self.kind == "date":
+            if self.date_format == ISO_DATE:
+                schema["format"] = "date"
+            schema["pattern"] = _date_pattern(self.date_format)
+            schema["x-reviewapp-date-format"] = self.date_format
+        if self.example is not None:
+            schema["examples"] = [self.example]
+        schema["x-reviewapp-kind"] = self.kind
+        if self.unit:
+            schema["x-reviewapp-unit"] = self.unit
+        seen: dict[str, Any] = {}
+        if self.seen_minimum is not None:
+            seen = {"minimum": self.seen_minimum, "maximum": self.seen_maximum}
+        if self.seen_choices is not None:
+            seen = {"values": list(self.seen_choices)}
+        if seen:
+            schema["x-reviewapp-seen"] = seen
+        return schema
+
+    @classmethod
+    def from_schema(cls, name: str, schema: Mapping[str, Any], required: bool) -> Field:
+        """Read a member back; raise ContractError naming what cannot be understood."""
+        where = f"Field {name!r}"
+        if not isinstance(schema, Mapping):
+            raise ContractError(f"{where} must be an object, as {{'type': 'integer'}}.")
+        unknown = sorted(set(schema) - _FIELD_KEYS)
+        if unknown:
+            raise ContractError(f"{where} has {unknown[0]!r}, which is not understood; known: {sorted(_FIELD_KEYS)}.")
+        kind = schema.get("x-reviewapp-kind")
+        if kind not in KINDS:
+            raise ContractError(f"{where}: x-reviewapp-kind must be one of {', '.join(KINDS)}.")
+        types = schema.get("type")
+        names = types if isinstance(types, list) else [types]
+        nullable = "null" in names
+        if sorted(str(t) for t in names if t != "null") != [JSON_TYPES[kind]]:
+            raise ContractError(f"{where}: type must be {JSON_TYPES[kind]!r}, or a list of it and 'null'.")
+        enum, seen = schema.get("enum"), schema.get("x-reviewapp-seen", {})
+        if enum is not None and not isinstance(enum, list):
+            raise ContractError(f"{where}: enum must be a list of texts.")
+        if not isinstance(seen, Mapping) or set(seen) - {"minimum", "maximum", "values"}:
+            raise ContractError(f"{where}: x-reviewapp-seen holds minimum and maximum, or values.")
+        examples = schema.get("examples", [None])
+        low, high = schema.get("minimum"), schema.get("maximum")
+        return cls(
+            name=name,
+            kind=kind,
+            title=schema.get("title", ""),
+            description=schema.get("description", ""),
+            unit=schema.get("x-reviewapp-unit", ""),
+            required=required,
+            nullable=nullable,
+            choices=None if enum is None else tuple(choice for choice in enum if choice is not None),
+            minimum=None if low == INT64_MIN else low,
+            maximum=None if high == INT64_MAX else high,
+            max_length=schema.get("maxLength"),
+            date_format=schema.get("x-reviewapp-date-format", ISO_DATE),
+            seen_minimum=seen.get("minimum"),
+            seen_maximum=seen.get("maximum"),
+            seen_choices=tuple(seen["values"]) if "values" in seen else None,
+            example=examples[0] if isinstance(examples, list) and examples else None,
+        )
+
+
+_FIELD_KEYS = {
+    "type", "title", "description", "minimum", "maximum", "enum", "maxLength", "pattern", "format", "examples",
+    "x-reviewapp-kind", "x-reviewapp-unit", "x-reviewapp-seen", "x-reviewapp-date-format",
+}  # fmt: skip
+
+
+def _problem_of(field: Field) -> str | None:
+    """Return why a field cannot be used, in words, or None."""
+    numeric = field.kind in ("number", "integer")
+    limits = [limit for limit in (field.minimum, field.maximum) if limit is not None]
+    checks = {
+        f"its kind must be one of {', '.join(KINDS)}.": field.kind not in KINDS,
+        "its name must be text without control characters.": not isinstance(field.name, str)
+        or CONTROL_CHARACTER.search(field.name) is not None,
+        "title, description and unit must be text.": not all(
+            isinstance(text, str) for text in (field.title, field.description, field.unit)
+        ),
+        "a field that may be absent must allow null: an absent value is a missing one.": (
+            not field.required and not field.nullable
+        ),
+        "minimum and maximum belong to numbers and integers, and are numbers.": bool(limits)
+        and not (numeric and all(_is_number(limit) for limit in limits)),
+        "choices (enum) belong to a category, and are different texts, at least one.": field.choices is not None
+        and not (field.kind == "category" and _distinct_texts(field.choices)),
+        "the list of seen values belongs to a category without choices (enum), and holds different texts.": (
+            field.seen_choices is not None
+            and not (field.kind == "category" and field.choices is None and _distinct_texts(field.seen_choices))
+        ),
+        "maxLength must be a whole number above 0, of a text or of a category without choices (enum).": (
+            field.max_length is not None
+            and not (
+                field.kind in ("text", "category")
+                and field.choices is None
+                and isinstance(field.max_length, int)
+                and field.max_length > 0
+            )
+        ),
+        "seen minimum and maximum go together.": (field.seen_minimum is None) != (field.seen_maximum is None),
+    }
+    for problem, holds in checks.items():
+        if holds:
+            return problem
+    if field.kind in ("number", "integer") and field.limits[0] > field.limits[1]:
+        return "minimum is above maximum."
+    if field.kind == "date":
+        try:
+            _date_pattern(field.date_format)
+            for day in (field.seen_minimum, field.seen_maximum):
+                if day is not None:
+                    field.parse_date(str(day))
+        except (ValueError, KeyError):
+            return "its date format must be made of %Y %m %d and signs between them, and its seen days written so."
+    elif field.seen_minimum is not None and not (_is_number(field.seen_minimum) and _is_number(field.seen_maximum)):
+        return "seen minimum and maximum must be numbers."
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _distinct_texts(values: Sequence[object]) -> bool:
+    return bool(values) and all(isinstance(value, str) for value in values) and len(set(values)) == len(values)
+
+
+def _date_pattern(date_format: str) -> str:
+    """Return a regular expression that every date written in the format matches."""
+    digits = {"Y": "[0-9]{4}", "m": "[0-9]{2}", "d": "[0-9]{2}"}
+    parts = re.split(r"%(.)", date_format)
+    if sorted(parts[1::2]) != ["Y", "d", "m"]:
+        raise ValueError("a date is written with one %Y, one %m and one %d")
+    return "^" + "".join(digits[p] if i % 2 else re.escape(p).replace("\\-", "-").replace("\\/", "/")
+                         for i, p in enumerate(parts)) + "$"  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What comes out: the labels in their order (classification), or a value's unit and range (regression)."""
+
+    name: str
+    task: str = "classification"
+    title: str = ""
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in ("classification", "regression"):
+            raise ContractError("The outcome's task must be classification or regression.")
+        if self.task == "classification" and not (_distinct_texts(self.labels) and len(self.labels) >= 2):
+            raise ContractError("The outcome of a classification needs at least two different labels, as texts.")
+        if self.task == "regression" and self.labels:
+            raise ContractError("The outcome of a regression has a unit and a range, no labels.")
+
+    def as_dict(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {"name": self.name, "task": self.task, "title": self.title}
+        if self.task == "classification":
+            return shown | {"labels": list(self.labels)}
+        return shown | {"unit": self.unit, "minimum": self.minimum, "maximum": self.maximum}
+
+    def as_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of `output`."""
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        if self.task == "classification":
+            properties: dict[str, Any] = {
+                "label": {"type": "string", "enum": list(self.labels)},
+                "confidence": share,
+                "probabilities": {
+                    "type": "object",
+                    "properties": dict.fromkeys(self.labels, share),
+                    "required": list(self.labels),
+                    "additionalProperties": False,
+                },
+            }
+        else:
+            value: dict[str, Any] = {"type": "number"}
+            if self.minimum is not None:
+                value["minimum"] = self.minimum
+            if self.maximum is not None:
+                value["maximum"] = self.maximum
+            properties = {"value": value, "low": {"type": "number"}, "high": {"type": "number"}}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contract:
+    """The fields of a request, in the table's order, and the outcome.
+
+    Compared by identity, so that what is compiled from a contract can be kept by it; `as_json()` compares content.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    outcome: Outcome
+    title: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in self.fields]
+        if not names:
+            raise ContractError("A contract needs at least one field.")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ContractError(f"Two fields are named {twice[0]!r}.")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", self.name):
+            raise ContractError("A contract's name is made of a-z, 0-9, '-' and '_', 64 characters at most.")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document that is stored as `contract.json` and served as it is."""
+        return {
+            "$schema": DIALECT,
+            "$id": f"urn:reviewapp:contract:{self.name}",
+            "title": self.title,
+            "description": self.description,
+            "type": "object",
+            "properties": {field.name: field.as_schema() for field in self.fields},
+            "required": [field.name for field in self.fields if field.required],
+            "additionalProperties": False,
+            "x-reviewapp-output": self.outcome.as_dict(),
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Contract:
+        """Read `contract.json`; raise ContractError naming what is wrong and what would be right."""
+        if not isinstance(document, Mapping):
+            raise ContractError("A contract is a JSON object (JSON Schema 2020-12 of one input object).")
+        properties, required = document.get("properties"), document.get("required", [])
+        output, name = document.get("x-reviewapp-output"), document.get("$id", "")
+        if document.get("$schema") != DIALECT or document.get("type") != "object":
+            raise ContractError(f"A contract has '$schema': '{DIALECT}' and 'type': 'object'.")
+        if not isinstance(properties, Mapping) or not isinstance(required, list):
+            raise ContractError("A contract has 'properties' (an object) and 'required' (a list of names).")
+        if document.get("additionalProperties") is not False:
+            raise ContractError("A contract says 'additionalProperties': false; unknown members are always refused.")
+        missing = [name for name in required if name not in properties]
+        if missing:
+            raise ContractError(f"'required' names {missing[0]!r}, which is not among the properties.")
+        if not isinstance(output, Mapping) or not isinstance(output.get("labels", []), list):
+            raise ContractError("A contract has 'x-reviewapp-output', an object with name, task and labels or unit.")
+        known = {"name", "task", "title", "labels", "unit", "minimum", "maximum"}
+        if set(output) - known or "name" not in output:
+            raise ContractError(f"'x-reviewapp-output' holds name and any of {sorted(known - {'name'})}.")
+        return cls(
+            name=str(name).removeprefix("urn:reviewapp:contract:"),
+            title=document.get("title", ""),
+            description=document.get("description", ""),
+            fields=tuple(Field.from_schema(name, schema, name in required) for name, schema in properties.items()),
+            outcome=Outcome(**{**output, "labels": tuple(output.get("labels", []))}),
+        )

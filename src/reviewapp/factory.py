@@ -1,0 +1,131 @@
+"""`create_app`: joins the parts and does nothing else. Read this first; then the files in their numbered order.
+
+0 errors places config strictjson    1 contract    2 schemas samples forms frames policy rules estimators release
+3 explain prediction adapter store ledger registry accounts openapi    4 evaluation triage/
+5 parts    6 protocol security    7 api ui cli    8 factory server    9 __main__
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response, redirect, render_template, request, url_for
+from flask.globals import request_ctx
+from werkzeug import exceptions
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from . import places, protocol, security
+from .accounts import Accounts
+from .adapter import ModelAdapter
+from .api import api, health
+from .config import Settings, load_settings
+from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated
+from .ledger import Ledger
+from .parts import EXTENSION, Parts
+from .registry import Registry
+from .release import Release
+from .store import Store
+from .ui import ui
+
+log = logging.getLogger("reviewapp")
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """Return the app. `config` overrides settings by name (`instance`, `bind` …); nothing of a release is loaded."""
+    settings = load_settings(config)
+    app = Flask(
+        "reviewapp",
+        template_folder=str(places.folder("templates")),
+        static_folder=str(places.folder("static")),
+        instance_path=str(settings.instance),
+    )
+    app.config.update(
+        TRUSTED_HOSTS=list(settings.hosts),
+        MAX_CONTENT_LENGTH=settings.max_body,
+        MAX_FORM_MEMORY_SIZE=settings.max_body,
+        PROVIDE_AUTOMATIC_OPTIONS=False,
+    )
+    app.extensions[EXTENSION] = make_parts(settings)
+    app.before_request(protocol.begin_request)
+    app.before_request(security.guard)
+    app.after_request(_finish)
+    app.register_error_handler(Exception, _failed)
+    for blueprint in (api, health, ui):
+        app.register_blueprint(blueprint)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    security.check_guards(app)
+    if settings.proxies:
+        n = settings.proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
+    return app
+
+
+def make_parts(settings: Settings) -> Parts:
+    """Return the parts that the settings describe, for the app and the command line alike; nothing is opened yet."""
+    store = Store(settings.database_url)
+    ledger = Ledger(store)
+
+    def make_adapter(release: Release) -> ModelAdapter:
+        return ModelAdapter(release, sinks=[ledger.add_predictions])
+
+    registry = Registry(settings.releases, store, make_adapter)
+    return Parts(settings, store, ledger, registry, Accounts(store))
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-ID"] = protocol.request_id()
+    security.add_headers(response)
+    return response
+
+
+def _failed(error: Exception) -> WerkzeugResponse:
+    """Turn every error into an answer: problem+json for programs, a page for people. The cause goes to the log."""
+    if isinstance(error, exceptions.HTTPException) and error.code is not None and error.code < 400:
+        return WerkzeugResponse.force_type(error.get_response(), request.environ)
+    known = _known(error)
+    if known.status >= 500:
+        log.error("request %s failed: %s", protocol.request_id(), known.detail, exc_info=error)
+    protocol.drain()
+    if _for_programs():
+        response: WerkzeugResponse = protocol.problem(known)
+    elif isinstance(known, Unauthenticated) and request.method == "GET" and request.endpoint != "ui.sign_in":
+        response = redirect(url_for("ui.sign_in"), 303)
+    else:
+        page = render_template("error.html", error=known, request_id=protocol.request_id())
+        response = Response(page, status=known.status)
+    if isinstance(known, Unauthenticated):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if known.retry_after is not None:
+        response.headers["Retry-After"] = str(known.retry_after)
+    if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(error.valid_methods)
+    return response
+
+
+def _for_programs() -> bool:
+    """Whether the answer is read by a program; a request for a foreign Host has no pages to link to."""
+    path = request.path
+    return path.startswith("/api/") or path in _PROGRAMS or request_ctx.url_adapter is None or protocol.wants_json()
+
+
+_PROGRAMS = {"/livez", "/readyz"}
+
+
+def _known(error: Exception) -> ReviewappError:
+    """Return our own error for whatever was raised; what a stranger raised is never shown."""
+    if isinstance(error, ReviewappError):
+        return error
+    if isinstance(error, exceptions.RequestEntityTooLarge):
+        return protocol.too_large(request.max_content_length or 0)
+    if isinstance(error, exceptions.NotFound):
+        return NotFound("There is nothing at this address.")
+    if isinstance(error, exceptions.MethodNotAllowed):
+        return MethodNotAllowed(f"Use {' or '.join(sorted(error.valid_methods or ()))} here.")
+    if isinstance(error, exceptions.SecurityError):
+        return BadRequest("The Host of this request is not one that this service answers for (REVIEWAPP_HOSTS).")
+    if isinstance(error, exceptions.HTTPException) and 400 <= (error.code or 500) < 500:
+        return BadRequest("The request is not well formed.")
+    return ReviewappError("Something failed on our side; the request id finds it in the log.")

@@ -1,0 +1,300 @@
+"""Contract → OpenAPI 3.1: what every route takes and answers, put together with apispec from the one contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from apispec import APISpec
+
+from . import __version__
+from .contract import Contract, Field, Outcome
+from .explain import SHOWN_TERMS
+from .policy import REASONS
+from .prediction import DECISIONS, OPTIONS, SOURCES
+from .samples import example_record
+from .schemas import MAX_BATCH, MAX_REASONS, MOVE_REASON, REASON, REFERENCE, VERDICTS, verdict_fields
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+TIME: Schema = {"type": "string", "format": "date-time"}
+NULLABLE_TEXT: Schema = {"type": ["string", "null"]}
+RELEASE_ID: Schema = {"name": TEXT, "version": {"type": "integer", "minimum": 1}, "digest": TEXT}
+_PROBLEMS = {  # status → when
+    "400": "The body is not strict JSON, or the request cannot be read.",
+    "401": "No token, or one that is unknown, expired or revoked.",
+    "403": "The token's role does not allow this, or another site sent it.",
+    "404": "There is no such thing.",
+    "406": "The client cannot read JSON.",
+    "409": "It meets another request that is under way or came first.",
+    "413": "The body is larger than the limit.",
+    "415": "The body is not sent as application/json, or is encoded.",
+    "422": "A rule is broken; `errors` names every one (the first 50) with its pointer.",
+    "500": "The service failed; the request id finds the cause in its log.",
+    "503": "Not ready or busy; ask again after Retry-After seconds.",
+    "507": "The disk of the ledger is full; nothing was recorded.",
+}
+
+
+def describe(contract: Contract, predict_options: Sequence[Field], list_options: Sequence[Field]) -> dict[str, Any]:
+    """Return the document for a contract; the options are the query fields that the API reads."""
+    spec = APISpec(
+        title=contract.title or contract.name,
+        version=__version__,
+        openapi_version="3.1.0",
+        info={"description": contract.description or "A reviewed model as a service."},
+        security=[{"bearer": []}],
+    )
+    spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+    for name, schema in _schemas(contract).items():
+        spec.components.schema(name, schema)
+    _paths(spec, contract, predict_options, list_options)
+    document: dict[str, Any] = spec.to_dict()
+    return document
+
+
+def _schemas(contract: Contract) -> dict[str, Schema]:
+    standalone = ("$schema", "$id")
+    request = {key: value for key, value in contract.as_json().items() if key not in standalone}
+    option = {"type": "string", "enum": list(OPTIONS)}
+    prediction = {
+        "id": {"type": ["string", "null"], "format": "uuid", "description": "null on a dry run"},
+        "created_at": TIME,
+        "release": _ref("ReleaseId"),
+        "option": option,
+        "reference": NULLABLE_TEXT,
+        "output": _ref("Output"),
+        "decision": {"type": "string", "enum": list(DECISIONS)},
+        "reasons": {"type": "array", "items": {"type": "string", "enum": list(REASONS)}},
+        "warnings": {"type": "array", "items": _ref("Warning")},
+    }
+    extras = {"comparison": _ref("Comparison"), "explanation": _ref("Explanation")}
+    record = {
+        "input": {"type": ["object", "null"], "description": "What was asked; null once it was erased."},
+        "source": {"type": "string", "enum": list(SOURCES)},
+        "client": TEXT,
+        "request_id": TEXT,
+        "verdict": {"oneOf": [_ref("Verdict"), {"type": "null"}]},
+        "verdicts": {"type": "array", "items": _ref("Verdict")},
+    }
+    return {
+        "Input": request,
+        "Output": contract.outcome.as_schema(),
+        "RecordedOutput": {"type": "object", "description": "The outcome of the release that answered."},
+        "PredictionRequest": _object({"input": _ref("Input")}, {"reference": _member(REFERENCE)}),
+        "BatchRequest": _object(
+            {"inputs": {"type": "array", "items": _ref("Input"), "minItems": 1, "maxItems": MAX_BATCH}}
+        ),
+        "Prediction": _object(prediction, extras),
+        "PredictionRecord": _object(prediction | {"output": _ref("RecordedOutput")} | record, extras),
+        "Predictions": _object({"predictions": {"type": "array", "items": _ref("Prediction")}}),
+        "PredictionPage": _object(
+            {"predictions": {"type": "array", "items": _ref("PredictionRecord")}, "next": NULLABLE_TEXT}
+        ),
+        "Comparison": _object({"option": option, "output": _ref("RecordedOutput")}),
+        "Explanation": _explanation(),
+        "Warning": _object({"pointer": TEXT, "code": TEXT, "detail": TEXT}),
+        "VerdictRequest": _verdict_request(contract.outcome),
+        "Verdict": _object(
+            {
+                "verdict": {"type": "string", "enum": [*VERDICTS, "withdrawn"]},
+                "reasons": {"type": "array", "items": TEXT},
+                "note": NULLABLE_TEXT,
+                "author": TEXT,
+                "created_at": TIME,
+            },
+            {"label": NULLABLE_TEXT, "value": NUMBER},
+        ),
+        "ReleaseId": _object(RELEASE_ID),
+        "Releases": _object(
+            {
+                "releases": {
+                    "type": "array",
+                    "items": _object(RELEASE_ID | {"active": {"type": "boolean"}, "built_at": TIME}),
+                }
+            }
+        ),
+        "ActiveRelease": _object(
+            RELEASE_ID
+            | {
+                "policy": {"type": "object"},
+                "evaluation": {"type": "object"},
+                "libraries": {"type": "object", "additionalProperties": TEXT},
+                "problem": NULLABLE_TEXT,
+            }
+        ),
+        "MoveRequest": _object({MOVE_REASON.name: {**_member(MOVE_REASON), "minLength": 1}}),
+        "ReleaseEvent": _object(RELEASE_ID | {"event": TEXT, "reason": TEXT, "actor": TEXT, "created_at": TIME}),
+        "Problem": _object(
+            {"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "instance": TEXT,
+             "request_id": TEXT},
+            {
+                "errors": {
+                    "type": "array",
+                    "maxItems": 50,
+                    "items": _object(
+                        {"pointer": TEXT, "code": TEXT, "detail": TEXT}, {"allowed": {"type": "array", "items": TEXT}}
+                    ),
+                },
+                "error_count": {"type": "integer", "minimum": 1},
+            },
+        ),
+    }  # fmt: skip
+
+
+def _explanation() -> Schema:
+    term = _object({"term": TEXT, "contribution": NUMBER})
+    field = _object(
+        {"field": TEXT, "contribution": NUMBER},
+        {"terms": {"type": "array", "maxItems": SHOWN_TERMS, "items": term}, "other_terms": NUMBER},
+    )
+    return _object(
+        {
+            "method": {"type": "string", "enum": ["linear", "blanking"]},
+            "scale": {"type": "string", "enum": ["log-odds", "probability"]},
+            "label": TEXT,
+            "fields": {"type": "array", "items": field},
+        },
+        {"against": TEXT, "intercept": NUMBER},
+    )
+
+
+def _verdict_request(outcome: Outcome) -> Schema:
+    verdict, right, note = verdict_fields(outcome)
+    members = {right.name: _member(right), note.name: _member(note)}
+    members["reasons"] = {"type": "array", "items": _member(REASON), "maxItems": MAX_REASONS}
+    schema = _object({verdict.name: _member(verdict)}, members)
+    corrected = {"properties": {"verdict": {"const": "corrected"}}}
+    schema["if"] = corrected
+    schema["then"] = {"required": [right.name], "properties": {right.name: {"not": {"type": "null"}}}}
+    schema["else"] = {"properties": {right.name: {"type": "null"}}}
+    return schema
+
+
+def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], list_options: Sequence[Field]) -> None:
+    predict = [_parameter(field) for field in predict_options] + [_IDEMPOTENCY_KEY]
+    prediction_id = {"name": "prediction_id", "in": "path", "required": True, "schema": TEXT}
+    example = {"input": example_record(contract), "reference": REFERENCE.example}
+    add = {
+        "/api/v1/predictions": {
+            "get": _operation("List predictions, newest first", "PredictionPage", "400 401 403 406 422 500 503",
+                              parameters=[_parameter(field) for field in list_options]),
+            "post": _operation("Answer one request", "Prediction", _BODY, status="201", also={"200": "Prediction"},
+                               body="PredictionRequest", example=example, parameters=predict),
+        },
+        "/api/v1/predictions/batch": {
+            "post": _operation("Answer many requests, all or none", "Predictions", _BODY, body="BatchRequest",
+                               example={"inputs": [example["input"]]}, parameters=predict),
+        },
+        "/api/v1/predictions/{prediction_id}": {
+            "get": _operation("Read a prediction and its verdicts", "PredictionRecord", "401 404 406 500 503",
+                              parameters=[prediction_id]),
+        },
+        "/api/v1/predictions/{prediction_id}/verdict": {
+            "put": _operation("Say what a person thinks of it", "PredictionRecord", _BODY + " 404",
+                              body="VerdictRequest", example={"verdict": "agree"}, parameters=[prediction_id]),
+            "delete": _operation("Take the verdict back", "PredictionRecord", "401 403 404 406 500 503 507",
+                                 parameters=[prediction_id]),
+        },
+        "/api/v1/contract": {"get": _operation("The contract, as JSON Schema", None, "406 500 503", open_=True)},
+        "/api/v1/openapi.json": {"get": _operation("This document", None, "406 500 503", open_=True)},
+        "/api/v1/releases": {"get": _operation("Which releases there are", "Releases", "401 406 500 503")},
+        "/api/v1/releases/active": {
+            "get": _operation("Which release answers now", "ActiveRelease", "401 406 500 503")
+        },
+        "/api/v1/releases/{version}/promote": {
+            "post": _operation("Let a version answer from now on", "ReleaseEvent", _BODY + " 404", body="MoveRequest",
+                               example={"reason": "better on the test part"},
+                               parameters=[{"name": "version", "in": "path", "required": True,
+                                            "schema": {"type": "integer", "minimum": 1}}]),
+        },
+        "/api/v1/releases/rollback": {
+            "post": _operation("Let the release before answer again", "ReleaseEvent", _BODY, body="MoveRequest",
+                               example={"reason": "too many corrections since this morning"}),
+        },
+        "/livez": {"get": _operation("The process is alive", None, "500", open_=True)},
+        "/readyz": {"get": _operation("This worker can answer and record", None, "500 503", open_=True)},
+    }  # fmt: skip
+    for path, operations in add.items():
+        spec.path(path, operations=operations)
+
+
+_BODY = "400 401 403 406 409 413 415 422 500 503 507"
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Same key and body: the first answer again, for 24 hours. Same key, other body: 422.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+}
+
+
+def _operation(
+    summary: str,
+    schema: str | None,
+    problems: str,
+    *,
+    status: str = "200",
+    also: dict[str, str] | None = None,
+    body: str | None = None,
+    example: Any = None,
+    parameters: Sequence[dict[str, Any]] = (),
+    open_: bool = False,
+) -> dict[str, Any]:
+    answers = {status: schema, **(also or {})}
+    operation: dict[str, Any] = {
+        "summary": summary,
+        "responses": {
+            **{code: _response("Done.", "application/json", name) for code, name in answers.items()},
+            **{
+                code: _response(_PROBLEMS[code], "application/problem+json", "Problem")
+                for code in sorted(set(problems.split()))
+            },
+        },
+    }
+    if parameters:
+        operation["parameters"] = list(parameters)
+    if open_:
+        operation["security"] = []
+    if body is not None:
+        content = {"application/json": {"schema": _ref(body), "examples": {"one": {"value": example}}}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _response(description: str, media_type: str, name: str | None) -> dict[str, Any]:
+    schema = {"type": "object"} if name is None else _ref(name)
+    return {"description": description, "content": {media_type: {"schema": schema}}}
+
+
+def _parameter(field: Field) -> dict[str, Any]:
+    schema = _member(field)
+    schema["type"] = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
+    if "enum" in schema:
+        schema["enum"] = [value for value in schema["enum"] if value is not None]
+    return {
+        "name": field.name,
+        "in": "query",
+        "required": False,
+        "description": schema.pop("description", ""),
+        "schema": schema,
+    }
+
+
+def _member(field: Field) -> Schema:
+    return {key: value for key, value in field.as_schema().items() if not key.startswith("x-reviewapp")}
+
+
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> Schema:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}

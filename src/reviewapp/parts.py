@@ -1,0 +1,29 @@
+"""What the running app is made of, and `parts`, the proxy through which the blueprints reach it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+from werkzeug.local import LocalProxy
+
+from .accounts import Accounts
+from .config import Settings
+from .ledger import Ledger
+from .registry import Registry
+from .store import Store
+
+EXTENSION = "reviewapp"
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: Settings
+    store: Store
+    ledger: Ledger
+    registry: Registry
+    accounts: Accounts
+
+
+parts = cast(Parts, LocalProxy(lambda: current_app.extensions[EXTENSION]))

@@ -1,0 +1,150 @@
+"""One recorded answer and the verdicts on it: the shapes that adapter, ledger and both doors share."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from .contract import Record
+from .release import ReleaseId
+
+SOURCES = ("api", "form", "upload", "bulk")
+OPTIONS = ("baseline", "model")
+DECISIONS = ("auto", "review")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a person said of a prediction. `withdrawn` takes the one before back; nothing is overwritten."""
+
+    verdict: str
+    label: str | None
+    value: float | None
+    reasons: list[str]
+    note: str | None
+    author: str
+    created_at: str
+
+    def as_json(self) -> dict[str, Any]:
+        right = {"label": self.label} if self.value is None else {"value": self.value}
+        return {
+            "verdict": self.verdict,
+            **right,
+            "reasons": self.reasons,
+            "note": self.note,
+            "author": self.author,
+            "created_at": self.created_at,
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer, as it is given and as it is kept."""
+
+    id: str
+    created_at: str
+    release: ReleaseId
+    option: str
+    reference: str | None
+    input: Record | None
+    output: dict[str, Any]
+    decision: str
+    reasons: list[str]
+    warnings: list[dict[str, Any]]
+    comparison: dict[str, Any] | None = None
+    explanation: dict[str, Any] | None = None
+    source: str = "api"
+    client: str = ""
+    request_id: str = ""
+    verdicts: Sequence[Verdict] = field(default=())
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict that holds: the last one, unless it was taken back."""
+        last = self.verdicts[-1] if self.verdicts else None
+        return None if last is None or last.verdict == "withdrawn" else last
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the answer to the request that asked for it (design: one prediction)."""
+        shown = {
+            "id": self.id,
+            "created_at": self.created_at,
+            "release": self.release.as_json(),
+            "option": self.option,
+            "reference": self.reference,
+            "output": self.output,
+            "decision": self.decision,
+            "reasons": self.reasons,
+            "warnings": self.warnings,
+        }
+        if self.comparison is not None:
+            shown["comparison"] = self.comparison
+        if self.explanation is not None:
+            shown["explanation"] = self.explanation
+        return shown
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the whole story: the answer, what was asked, by whom, and what people said of it."""
+        return self.as_json() | {
+            "input": self.input,
+            "source": self.source,
+            "client": self.client,
+            "request_id": self.request_id,
+            "verdict": None if self.verdict is None else self.verdict.as_json(),
+            "verdicts": [verdict.as_json() for verdict in self.verdicts],
+        }
+
+
+@dataclass(frozen=True)
+class Call:
+    """Who asks, how and for what: what a sink needs to know beside the predictions themselves."""
+
+    source: str = "api"
+    client: str = ""
+    request_id: str = ""
+    references: Sequence[str | None] = ()
+    key: IdempotencyKey | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """A caller's promise that requests with this key are one and the same; `fingerprint` is how it is checked."""
+
+    client: str
+    key: str
+    fingerprint: str
+
+
+def new_id(now: datetime) -> str:
+    """Return a UUID of version 7 (RFC 9562): 48 bits of milliseconds, then 74 random bits."""
+    bits = secrets.randbits(74)
+    milliseconds = int(now.timestamp() * 1000)
+    number = milliseconds << 80 | 7 << 76 | (bits >> 62) << 64 | 2 << 62 | bits & ((1 << 62) - 1)
+    return str(uuid.UUID(int=number))
+
+
+def timestamp(now: datetime) -> str:
+    """Return a time as answers give it: UTC, milliseconds, `Z`. Such texts sort as the times do."""
+    return now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+def verdict_of(values: Mapping[str, Any], author: str, now: datetime) -> Verdict:
+    """Return a checked verdict request as the verdict to append."""
+    return Verdict(
+        verdict=values["verdict"],
+        label=values.get("label"),
+        value=values.get("value"),
+        reasons=list(values["reasons"]),
+        note=values["note"],
+        author=author,
+        created_at=timestamp(now),
+    )

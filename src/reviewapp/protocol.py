@@ -1,0 +1,151 @@
+"""HTTP as both blueprints need it: bodies read within bounds, query options, request ids, answers and problems."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Request, Response, g, has_request_context, request
+
+from . import strictjson
+from .contract import Field
+from .errors import (
+    BadRequest,
+    Flaw,
+    InvalidInput,
+    NotAcceptable,
+    ReviewappError,
+    TooLarge,
+    UnsupportedMediaType,
+    as_problem,
+    pointer,
+)
+from .schemas import RecordSchema
+
+JSON_TYPE = "application/json"
+PROBLEM_TYPE = "application/problem+json"
+DRAIN_BYTES, DRAIN_SECONDS = (
+    128 << 20,
+    5.0,
+)  # what is read and thrown away so that a refusal reaches the client
+_CHUNK = 1 << 16
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+
+
+# ---- request ----------------------------------------------------------------------------------------------------
+
+
+def begin_request() -> None:
+    """Take over the caller's request id, or make one; a value that does not belong into a log is replaced."""
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    g.body = g.client = None
+
+
+def request_id() -> str:
+    """Return the id of this request; there is one even where the request could not be understood."""
+    if not has_request_context():
+        return str(uuid.uuid4())
+    if "request_id" not in g:
+        begin_request()
+    return str(g.request_id)
+
+
+def read_json(limit: int) -> Any:
+    """Return the JSON of the body; raise a 4xx where the media type, the size or the syntax is wrong."""
+    if request.mimetype != JSON_TYPE or request.mimetype_params.get("charset", "utf-8").lower() not in (
+        "utf-8",
+        "utf8",
+    ):
+        raise UnsupportedMediaType(f"Send Content-Type: {JSON_TYPE}, in UTF-8.")
+    return strictjson.loads(read_body(limit))
+
+
+def read_body(limit: int) -> bytes:
+    """Return the body, `limit` bytes at most; raise TooLarge, or BadRequest where it breaks off."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
+    body = bytearray()
+    for chunk in _chunks(request, limit + 1):
+        body += chunk
+    if len(body) > limit:
+        raise too_large(limit)
+    if request.content_length is not None and len(body) < request.content_length:
+        raise BadRequest("The body is shorter than its Content-Length says.")
+    g.body = whole = bytes(body)
+    return whole
+
+
+def too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body may have {limit:,} bytes at most.")
+
+
+def drain() -> None:
+    """Read what a client is still sending, within bounds: a connection closed before that loses the answer."""
+    if g.get("body") is not None:
+        return
+    ends = time.monotonic() + DRAIN_SECONDS
+    try:
+        for _ in _chunks(request, DRAIN_BYTES):
+            if time.monotonic() > ends:
+                break
+    except BadRequest:
+        return  # the client broke off; nobody is left to be answered
+
+
+def _chunks(source: Request, most: int) -> Any:
+    """Yield the raw body, `most` bytes at most, without keeping it."""
+    stream, left = source.environ["wsgi.input"], most
+    if source.content_length is not None:
+        left = min(left, source.content_length)
+    elif not source.environ.get("wsgi.input_terminated"):
+        return
+    while left > 0:
+        try:
+            chunk = stream.read(min(_CHUNK, left))
+        except OSError:  # gunicorn's errors of a broken chunk or a lost client are OSErrors, too
+            raise BadRequest("The body broke off, or its chunks are not well formed.") from None
+        if not chunk:
+            return
+        left -= len(chunk)
+        yield chunk
+
+
+def read_query(fields: Sequence[Field]) -> dict[str, Any]:
+    """Return the query options, checked like any input; mistakes are pointed at under /query."""
+    twice = [name for name, values in request.args.lists() if len(values) > 1]
+    if twice:
+        raise InvalidInput([Flaw(pointer("query", name), "given_twice", "Give this once.") for name in twice])
+    return RecordSchema(fields, text=True).load(request.args.to_dict(), "/query")
+
+
+def wants_json() -> bool:
+    """Whether the client would rather have JSON than a page."""
+    kinds = request.accept_mimetypes
+    return kinds[JSON_TYPE] > kinds["text/html"]
+
+
+def check_accept() -> None:
+    """Refuse a client of the API that says it cannot read JSON."""
+    kinds = request.accept_mimetypes
+    if kinds and not (kinds[JSON_TYPE] or kinds[PROBLEM_TYPE]):
+        raise NotAcceptable(f"This route answers with {JSON_TYPE}.")
+
+
+# ---- response ---------------------------------------------------------------------------------------------------
+
+
+def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON response."""
+    return Response(strictjson.dumps(document), status=status, mimetype=JSON_TYPE, headers=dict(headers or {}))
+
+
+def problem(error: ReviewappError) -> Response:
+    """Return an error as problem+json."""
+    document = as_problem(error, request_id())
+    return Response(strictjson.dumps(document), status=error.status, mimetype=PROBLEM_TYPE)

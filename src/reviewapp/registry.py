@@ -1,0 +1,223 @@
+"""Which releases exist and which one answers now; moves of that pointer are rows of the ledger.
+
+The pointer is read on every request, so after a promotion is acknowledged no worker answers with the old release. A
+release is loaded, checked and has answered its golden requests before it replaces the one that serves; where it
+fails, the one that serves stays, and readiness says why.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select
+
+from . import release as releases
+from .adapter import ModelAdapter
+from .contract import Contract
+from .errors import Conflict, NotFound, NotReady, ReleaseRefused
+from .prediction import timestamp, utcnow
+from .release import Release, ReleaseId
+from .store import Store, release_events
+
+MOVES = ("promoted", "rolled_back")
+RETRY_SECONDS = 10.0  # how long a release that failed to load is left alone before it is tried again
+
+
+@dataclass(frozen=True)
+class ReleaseEvent:
+    """One row of the release log: what happened to which release, when, by whom and why."""
+
+    kind: str
+    id: ReleaseId
+    reason: str
+    actor: str
+    created_at: str
+
+    def as_json(self) -> dict[str, Any]:
+        return self.id.as_json() | {
+            "event": self.kind,
+            "reason": self.reason,
+            "actor": self.actor,
+            "created_at": self.created_at,
+        }
+
+
+class Registry:
+    """Knows the releases below `root`. `make_adapter` wraps a release that was read; the clock is aware."""
+
+    def __init__(
+        self,
+        root: Path,
+        store: Store,
+        make_adapter: Callable[[Release], ModelAdapter],
+        clock: Callable[[], datetime] = utcnow,
+    ) -> None:
+        self.root = root
+        self._store = store
+        self._make_adapter = make_adapter
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._serving: ModelAdapter | None = None
+        self._refused: dict[str, tuple[float, str]] = {}  # digest → (when it failed, why)
+
+    # ---- what answers now -------------------------------------------------------------------------------------
+
+    def adapter(self) -> ModelAdapter:
+        """Return the adapter of the release that answers now; raise NotReady where none can."""
+        pointer = self.live()
+        serving = self._serving
+        if serving is not None and pointer is not None and serving.release.id.digest == pointer.digest:
+            return serving
+        with self._lock:
+            return self._move_to(pointer)
+
+    def _move_to(self, pointer: ReleaseId | None) -> ModelAdapter:
+        if pointer is None:
+            raise NotReady("No release is live yet; `reviewapp build` makes one.", retry_after=30)
+        if self._serving is not None and self._serving.release.id.digest == pointer.digest:
+            return self._serving
+        for candidate in [pointer] if self._serving is not None else self._history():
+            adapter = self._load(candidate)
+            if adapter is not None:
+                self._serving = adapter
+                break
+        if self._serving is None:
+            raise NotReady(f"No release can be loaded. {self.problem()}", retry_after=30)
+        return self._serving
+
+    def _load(self, release_id: ReleaseId) -> ModelAdapter | None:
+        failed = self._refused.get(release_id.digest)
+        if failed is not None and time.monotonic() - failed[0] < RETRY_SECONDS:
+            return None
+        try:
+            adapter = self.check(self.folder(release_id), release_id.digest)
+        except ReleaseRefused as error:
+            self._refused[release_id.digest] = (time.monotonic(), error.detail)
+            return None
+        self._refused.pop(release_id.digest, None)
+        return adapter
+
+    def problem(self) -> str | None:
+        """Return why the live release does not serve, or None while it does."""
+        pointer = self.live()
+        if pointer is None:
+            return "No release is live."
+        if self._serving is not None and self._serving.release.id.digest == pointer.digest:
+            return None
+        return self._refused.get(pointer.digest, (0.0, f"{pointer} is not loaded yet."))[1]
+
+    def check(self, folder: Path, digest: str | None = None) -> ModelAdapter:
+        """Read a release, let it answer its golden requests, and return its adapter; raise ReleaseRefused."""
+        adapter = self._make_adapter(releases.read(folder, digest))
+        adapter.check_golden()
+        return adapter
+
+    def contract(self) -> Contract:
+        """Return the contract of the live release, without loading its model."""
+        pointer = self.live()
+        if pointer is None:
+            raise NotReady("No release is live yet; `reviewapp build` makes one.", retry_after=30)
+        return releases.read_contract(self.folder(pointer))
+
+    def folder(self, release_id: ReleaseId) -> Path:
+        return self.root / release_id.name / str(release_id.version)
+
+    # ---- the log ----------------------------------------------------------------------------------------------
+
+    def live(self) -> ReleaseId | None:
+        """Return what the pointer says: the release of the last move."""
+        with self._store.reading() as connection:
+            return _live(connection)
+
+    def events(self) -> list[ReleaseEvent]:
+        """Return the whole release log, newest first."""
+        with self._store.reading() as connection:
+            rows = connection.execute(select(release_events).order_by(release_events.c.seq.desc())).mappings()
+            return [_event(row) for row in rows]
+
+    def built(self) -> list[ReleaseEvent]:
+        """Return the releases there are, newest first."""
+        return [event for event in self.events() if event.kind == "built"]
+
+    def _history(self) -> list[ReleaseId]:
+        """Return every release that was live, the pointer's first, then back in time, each once."""
+        return list(dict.fromkeys(event.id for event in self.events() if event.kind in MOVES))
+
+    # ---- moving the pointer -----------------------------------------------------------------------------------
+
+    def add(self, built: Release, actor: str) -> bool:
+        """Write a new release into the log; return whether it went live, as the first one does."""
+        with self._store.writing() as connection:
+            self._write(connection, "built", built.id, "built", actor)
+            first = _live(connection) is None
+            if first:
+                self._write(connection, "promoted", built.id, "the first release goes live by itself", actor)
+            return first
+
+    def promote(self, version: int, reason: str, actor: str) -> ReleaseEvent:
+        """Make a version of the live name answer from now on, once it has loaded and answered its golden requests."""
+        pointer = self.live()
+        known = [event.id for event in self.built() if event.id.version == version]
+        target = next((i for i in known if pointer is None or i.name == pointer.name), None)
+        if target is None:
+            raise NotFound(f"There is no release with version {version}.")
+        return self._move("promoted", target, pointer, reason, actor)
+
+    def roll_back(self, reason: str, actor: str) -> ReleaseEvent:
+        """Make the release that was live before the live one was promoted answer again."""
+        with self._store.reading() as connection:
+            moves = [
+                _event(row)
+                for row in connection.execute(
+                    select(release_events).where(release_events.c.kind.in_(MOVES)).order_by(release_events.c.seq)
+                ).mappings()
+            ]
+        before: list[ReleaseId] = []  # the way back: a promotion goes one step on, a roll-back one step back
+        for move in moves:
+            if move.kind == "rolled_back":
+                before.pop()
+            elif not before or before[-1] != move.id:
+                before.append(move.id)
+        if len(before) < 2:
+            raise Conflict("There is no earlier release to roll back to.")
+        return self._move("rolled_back", before[-2], before[-1], reason, actor)
+
+    def _move(self, kind: str, target: ReleaseId, pointer: ReleaseId | None, reason: str, actor: str) -> ReleaseEvent:
+        adapter = self.check(self.folder(target), target.digest)
+        with self._store.writing() as connection:
+            if _live(connection) != pointer:
+                raise Conflict("Another move of the live release came first; look at what is live now.")
+            event = self._write(connection, kind, target, reason, actor)
+        with self._lock:
+            self._serving = adapter
+        return event
+
+    def _write(self, connection: Connection, kind: str, release_id: ReleaseId, reason: str, actor: str) -> ReleaseEvent:
+        event = ReleaseEvent(kind, release_id, reason, actor, timestamp(self._clock()))
+        connection.execute(
+            insert(release_events).values(
+                kind=kind, reason=reason, actor=actor, created_at=event.created_at, **release_id.as_json()
+            )
+        )
+        return event
+
+
+def _event(row: RowMapping) -> ReleaseEvent:
+    release_id = ReleaseId(row["name"], row["version"], row["digest"])
+    return ReleaseEvent(row["kind"], release_id, row["reason"], row["actor"], row["created_at"])
+
+
+def _live(connection: Connection) -> ReleaseId | None:
+    row = connection.execute(
+        select(release_events.c.name, release_events.c.version, release_events.c.digest)
+        .where(release_events.c.kind.in_(MOVES))
+        .order_by(release_events.c.seq.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else ReleaseId(row.name, row.version, row.digest)

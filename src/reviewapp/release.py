@@ -1,0 +1,271 @@
+"""One release: an immutable folder that holds a contract, both options, a policy, and what proves them.
+
+    release.json      manifest: name, version, digest, the SHA-256 of every other file, library versions, seed
+    contract.json     what goes in and comes out            policy.json       what to do with an answer
+    model.skops       the AI-assisted option                 rules.csv         the baseline, as text
+    golden.json       requests and the answers they must get
+    evaluation.json   the figures on data kept apart         card.md           the same for people
+
+The digest names the content alone: neither the version counter nor a time is part of it. A folder is made in a
+temporary place and renamed, so there is never half a release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass, replace
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any
+
+from . import estimators
+from .contract import Contract
+from .errors import ContractError, ReleaseRefused
+from .policy import Policy
+from .rules import RuleTable
+
+MANIFEST = "release.json"
+FORMAT = 1
+FILES = (
+    "contract.json",
+    "policy.json",
+    "model.skops",
+    "rules.csv",
+    "golden.json",
+    "evaluation.json",
+    "card.md",
+)
+MAX_FILE = 256 << 20  # bytes
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
+
+
+@dataclass(frozen=True)
+class ReleaseId:
+    """The name, the counter and the identity of a release, as answers and the ledger give them."""
+
+    name: str
+    version: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version, "digest": self.digest}
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A request and what each option must answer to it."""
+
+    input: dict[str, Any]
+    answers: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release in memory. `model` is a fitted scikit-learn estimator with `predict_proba`."""
+
+    id: ReleaseId
+    contract: Contract
+    policy: Policy
+    model: Any
+    baseline: RuleTable
+    golden: tuple[Golden, ...]
+    evaluation: dict[str, Any]
+    card: str
+    seed: int
+    libraries: dict[str, str]
+
+
+def write(release: Release, root: Path) -> Release:
+    """Write a release below `root` as `<name>/<next version>` and return it with its version and digest.
+
+    The folder appears in one step; two builds at once get different versions.
+    """
+    home = root / release.contract.name
+    home.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
+    try:
+        contents = _contents(release)
+        for name, content in contents.items():
+            (building / name).write_bytes(content)
+        manifest = {
+            "format": FORMAT,
+            "name": release.contract.name,
+            "files": {name: _sha256(content) for name, content in contents.items()},
+            "libraries": release.libraries,
+            "seed": release.seed,
+        }
+        digest = _digest(manifest)
+        while True:
+            version = 1 + max(versions(home), default=0)
+            document = {**manifest, "version": version, "digest": digest}
+            (building / MANIFEST).write_bytes(_json(document))
+            building.chmod(0o755)
+            try:
+                building.rename(home / str(version))
+                break
+            except OSError:
+                if not (home / str(version)).exists():  # another build took the number: take the next
+                    raise
+        _sync(home)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return replace(release, id=ReleaseId(release.contract.name, version, digest))
+
+
+def versions(home: Path) -> list[int]:
+    """Return the versions that lie in the folder of a name, in order."""
+    if not home.is_dir():
+        return []
+    return sorted(int(p.name) for p in home.iterdir() if p.name.isascii() and p.name.isdigit() and p.is_dir())
+
+
+def read(path: Path, expected_digest: str | None = None) -> Release:
+    """Read a release folder; raise ReleaseRefused saying why it is not accepted.
+
+    Every file must be there, be a plain file and have its digest before any of them is interpreted.
+    `expected_digest` is the one that the ledger wrote down: the manifest's own only proves that it agrees with itself.
+    """
+    manifest = _manifest(path)
+    contents = _checked_files(path, manifest)
+    if manifest["digest"] != _digest({k: v for k, v in manifest.items() if k not in ("version", "digest")}):
+        raise ReleaseRefused(f"{path}: the digest in {MANIFEST} is not that of its content.")
+    if expected_digest is not None and manifest["digest"] != expected_digest:
+        raise ReleaseRefused(f"{path}: its digest is {manifest['digest']}, and the ledger knows {expected_digest}.")
+    made_with, here = manifest["libraries"].get("scikit-learn"), library_version("scikit-learn")
+    if made_with != here:
+        raise ReleaseRefused(f"{path} was built with scikit-learn {made_with}, and {here} runs here: build it again.")
+    try:
+        contract = Contract.from_json(_parsed(contents, "contract.json"))
+        policy = Policy.from_json(_parsed(contents, "policy.json"))
+        baseline = RuleTable.from_csv(contents["rules.csv"].decode(), contract)
+        golden = tuple(Golden(**row) for row in _parsed(contents, "golden.json")["requests"])
+        card = contents["card.md"].decode()
+    except (ContractError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise ReleaseRefused(f"{path}: {error}") from error
+    if not golden:
+        raise ReleaseRefused(
+            f"{path}: golden.json holds no request, so nothing shows that the model still answers right."
+        )
+    return Release(
+        id=ReleaseId(manifest["name"], manifest["version"], manifest["digest"]),
+        contract=contract,
+        policy=policy,
+        model=estimators.load(contents["model.skops"], "model.skops"),
+        baseline=baseline,
+        golden=golden,
+        evaluation=_parsed(contents, "evaluation.json"),
+        card=card,
+        seed=manifest["seed"],
+        libraries=manifest["libraries"],
+    )
+
+
+def read_contract(path: Path) -> Contract:
+    """Read the contract of a release folder alone, its digest checked; raise ReleaseRefused."""
+    content = _plain_file(path / "contract.json")
+    if _sha256(content) != _manifest(path)["files"].get("contract.json"):
+        raise ReleaseRefused(f"{path / 'contract.json'} was changed after the release was made: its digest differs.")
+    return Contract.from_json(_parsed({"contract.json": content}, "contract.json"))
+
+
+def libraries_here() -> dict[str, str]:
+    """Return the versions that a release built here is bound to."""
+    return {"python": platform.python_version()} | {name: library_version(name) for name in LIBRARIES}
+
+
+def _contents(release: Release) -> dict[str, bytes]:
+    golden = {"requests": [{"input": row.input, "answers": row.answers} for row in release.golden]}
+    return {
+        "contract.json": _json(release.contract.as_json()),
+        "policy.json": _json(release.policy.as_json()),
+        "model.skops": estimators.dump(release.model),
+        "rules.csv": release.baseline.to_csv().encode(),
+        "golden.json": _json(golden),
+        "evaluation.json": _json(release.evaluation),
+        "card.md": release.card.encode(),
+    }
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _parsed(contents: dict[str, bytes], name: str) -> Any:
+    try:
+        return json.loads(contents[name])
+    except (ValueError, RecursionError) as error:
+        raise ReleaseRefused(f"{name} is not JSON: {error}") from None
+
+
+def _sha256(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return _sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise ReleaseRefused(f"{path} is no release: there is no such folder.")
+    manifest = _parsed({MANIFEST: _plain_file(path / MANIFEST)}, MANIFEST)
+    kinds = {
+        "format": int,
+        "name": str,
+        "version": int,
+        "digest": str,
+        "files": dict,
+        "libraries": dict,
+        "seed": int,
+    }
+    if not isinstance(manifest, dict) or {k: type(v) for k, v in manifest.items()} != kinds:
+        raise ReleaseRefused(f"{path / MANIFEST} must hold just {', '.join(kinds)}, each of its own kind.")
+    if manifest["format"] != FORMAT:
+        raise ReleaseRefused(f"{path} has format {manifest['format']}; this version reads format {FORMAT}.")
+    return manifest
+
+
+def _checked_files(path: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
+    listed, there = set(manifest["files"]), {entry.name for entry in path.iterdir()}
+    if listed != set(FILES) or there != listed | {MANIFEST}:
+        odd = sorted((listed | there) ^ (set(FILES) | {MANIFEST})) or sorted(there ^ (listed | {MANIFEST}))
+        raise ReleaseRefused(f"{path} must hold and list just {', '.join(FILES)}; wrong: {', '.join(odd)}.")
+    contents = {}
+    for name in FILES:
+        contents[name] = _plain_file(path / name)
+        if _sha256(contents[name]) != manifest["files"][name]:
+            raise ReleaseRefused(f"{path / name} was changed after the release was made: its digest differs.")
+    return contents
+
+
+def _plain_file(path: Path) -> bytes:
+    """Return the content of a regular file; a link, a pipe or a device in a release is refused, not followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise ReleaseRefused(f"{path} cannot be read: {error.strerror}.") from None
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise ReleaseRefused(f"{path} is no plain file.")
+        if facts.st_size > MAX_FILE:
+            raise ReleaseRefused(f"{path} has {facts.st_size:,} bytes; more than {MAX_FILE:,} is refused.")
+        return file.read()
+
+
+def _sync(folder: Path) -> None:
+    """Make the new folder's name durable before anyone is told of it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

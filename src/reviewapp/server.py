@@ -1,0 +1,91 @@
+"""gunicorn with the settings that the service needs, for `reviewapp serve` and for gunicorn.conf.py alike."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from . import strictjson
+from .config import Settings
+from .contract import Contract
+from .errors import UsageError
+from .samples import example_record
+
+# One thread a worker inside numeric libraries: workers are the parallelism, and OpenMP does not survive a fork.
+NUMERIC_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def gunicorn_settings(settings: Settings) -> dict[str, Any]:
+    """Return what gunicorn is started with; names as in gunicorn's own documentation."""
+    return {
+        "bind": settings.bind,
+        "workers": settings.worker_count,
+        "threads": settings.threads,
+        "worker_class": "gthread",
+        "pidfile": str(settings.instance / "gunicorn.pid"),
+        "preload_app": False,  # a failing app must not end the master, a model must not cross a fork
+        "timeout": 30,
+        "graceful_timeout": 30,
+        "keepalive": 5,
+        "limit_request_fields": 100,
+        "forwarder_headers": "",  # SCRIPT_NAME and PATH_INFO are never taken from a header
+        "forwarded_allow_ips": "127.0.0.1" if settings.proxies else "",
+        "control_socket_disable": True,  # two services of one user would share it
+        "loglevel": "warning",
+        "raw_env": [f"{name}={value}" for name, value in NUMERIC_THREADS.items()],
+    }
+
+
+def check_address(settings: Settings) -> None:
+    """Raise UsageError where the address cannot be listened on, before anything is started."""
+    if settings.bind.startswith("unix:"):
+        return
+    host, _, port = settings.bind.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, int(port)))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                reason = f"port {port} on {host} is taken; stop what listens there, or set REVIEWAPP_BIND"
+            else:
+                reason = f"{settings.bind} cannot be listened on ({error.strerror})"
+            raise UsageError(f"The service cannot start: {reason}.") from None
+
+
+def serve(settings: Settings, make_app: Callable[[], Any], when_ready: Callable[[], None]) -> None:
+    """Run the service until it is told to stop; `when_ready` is called once the socket listens."""
+
+    class Service(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+        def load_config(self) -> None:
+            for name, value in gunicorn_settings(settings).items():
+                self.cfg.set(name, value)
+            self.cfg.set("when_ready", lambda arbiter: when_ready())
+
+        def load(self) -> Any:
+            return make_app()
+
+    Service().run()
+
+
+def address(settings: Settings) -> str:
+    """Return the address a person on this machine opens."""
+    host, _, port = settings.bind.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 (read, not bound)
+    return f"http://{host}:{port}"
+
+
+def curl_line(base: str, token: str | None, contract: Contract) -> str:
+    """Return one command that posts the contract's example, ready to paste into a shell."""
+    words = ["curl", "-sS", f"{base}/api/v1/predictions", "-H", "Content-Type: application/json"]
+    if token is not None:
+        words += ["-H", f"Authorization: Bearer {token}"]
+    words += ["-d", strictjson.dumps({"input": example_record(contract)}).decode()]
+    return shlex.join(words)

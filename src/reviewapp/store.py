@@ -1,0 +1,288 @@
+"""The store: the tables, the engine with settings that keep what was acknowledged, and the way to a newer schema.
+
+SQLite is used through `pysqlite3`, because the library that systems ship may carry the WAL-reset bug. Each unit of
+work is one transaction: `reading()` begins deferred, `writing()` begins immediate, because SQLAlchemy's default loses
+concurrent updates. Connections are opened on first use, so after the fork of a worker, never before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from pysqlite3 import dbapi2
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from .errors import StoreBusy, StoreError, StoreFull
+
+FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that several connections write
+BUSY_SECONDS = 5
+POOL = 32  # connections of one process; more threads than this wait for one
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("seq", Integer, primary_key=True),  # the order that holds: a clock may jump
+    Column("id", String(36), nullable=False, unique=True),
+    Column("created_at", String(24), nullable=False),
+    Column("release_name", String(64), nullable=False),
+    Column("release_version", Integer, nullable=False),
+    Column("release_digest", String(71), nullable=False),
+    Column("option", String(16), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("client", Text, nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("reference", Text),
+    Column("input", JSON(none_as_null=True)),
+    Column("output", JSON, nullable=False),
+    Column("label", Text),
+    Column("decision", String(16), nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Column("comparison", JSON(none_as_null=True)),
+    Column("explanation", JSON(none_as_null=True)),
+    Index(None, "reference"),
+    Index(None, "created_at"),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("prediction_seq", ForeignKey(predictions.c.seq), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("label", Text),
+    Column("value", Float),
+    Column("reasons", JSON, nullable=False),
+    Column("note", Text),
+    Column("author", Text, nullable=False),
+    Column("created_at", String(24), nullable=False),
+    Index(None, "prediction_seq", "seq"),
+)
+
+release_events = Table(
+    "release_events",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),  # built, promoted, rolled_back
+    Column("name", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", String(24), nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("client", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("prediction_ids", JSON, nullable=False),
+    Column("created_at", String(24), nullable=False),
+    UniqueConstraint("client", "key"),
+    Index(None, "created_at"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_at", String(24), nullable=False),
+    Column("expires_at", String(24)),
+    Column("revoked_at", String(24)),
+)
+
+sign_in_links = Table(
+    "sign_in_links",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("expires_at", String(24), nullable=False),
+    Column("used_at", String(24)),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("token_id", ForeignKey(tokens.c.id)),  # a session lives no longer than the token it was opened with
+    Column("expires_at", String(24), nullable=False),
+    Column("ended_at", String(24)),
+)
+
+probe = Table("probe", metadata, Column("id", Integer, primary_key=True), Column("written_at", String(24)))
+
+
+class Store:
+    """The database of one deployment. Safe to share between threads; opened by each process for itself."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.url = make_url(url)
+        except ArgumentError:
+            raise StoreError("REVIEWAPP_DATABASE_URL is no SQLAlchemy URL (as sqlite:////path/to/file).") from None
+        if self.url.get_backend_name() != "sqlite" or not self.url.database or self.url.database == ":memory:":
+            raise StoreError("REVIEWAPP_DATABASE_URL must name an SQLite file; this version keeps its ledger there.")
+        self.path = Path(self.url.database)
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        os.register_at_fork(after_in_child=self._forget_parent)
+
+    def _forget_parent(self) -> None:
+        """A child must not touch the parent's connections, not even to close them."""
+        self._lock = threading.Lock()
+        if self._engine is not None:
+            self._engine.dispose(close=False)
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            with self._lock:
+                if self._engine is None:
+                    engine = _sqlite_engine(self.url.render_as_string(hide_password=False), self.path)
+                    with _translated(), engine.begin() as connection:
+                        _upgrade(connection)
+                    self._engine = engine
+        return self._engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the store."""
+        with _translated(), self.engine.execution_options(begin="BEGIN").begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a connection whose changes are durable when the block ends, all or none."""
+        with _translated(), self.engine.begin() as connection:
+            yield connection
+
+    def check_writable(self, written_at: str) -> None:
+        """Write and commit one row; raise StoreBusy or StoreFull where that does not work."""
+        with self.writing() as connection:
+            if not connection.execute(probe.update().values(written_at=written_at)).rowcount:
+                connection.execute(probe.insert().values(id=1, written_at=written_at))
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+
+def _sqlite_engine(url: str, path: Path) -> Engine:
+    if dbapi2.sqlite_version_info < FIXED_SQLITE:
+        raise StoreError(f"SQLite {dbapi2.sqlite_version} has the WAL-reset bug; install pysqlite3 0.6.1 or newer.")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened for writing: {error.strerror}.") from None
+    engine = create_engine(
+        url,
+        module=dbapi2,
+        poolclass=QueuePool,
+        pool_size=POOL,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS, "isolation_level": None},
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _settings(connection: Any, _: Any) -> None:
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_SECONDS}000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+
+    return engine
+
+
+def _upgrade(connection: Connection) -> None:
+    """Bring the schema to this version's, all steps in the given transaction; refuse one made by a newer version."""
+    config = Config()
+    config.set_main_option("script_location", "reviewapp:migrations")
+    config.attributes["connection"] = connection
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    if inspect(connection).has_table("alembic_version"):
+        if connection.scalar(select(text("version_num")).select_from(text("alembic_version"))) == newest:
+            return
+    elif inspect(connection).get_table_names():
+        raise StoreError("The database holds tables that reviewapp did not make; name another file.")
+    try:
+        command.upgrade(config, "head")
+    except CommandError:
+        raise StoreError("The database was made by a newer version of reviewapp; this one leaves it alone.") from None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the driver's errors into ours: what is full, what is busy; a broken statement stays what it is."""
+    try:
+        yield
+    except OperationalError as error:
+        reason = str(error.orig)
+        if "full" in reason:
+            raise StoreFull("The disk of the ledger is full; nothing was recorded.", retry_after=30) from error
+        raise StoreBusy("The ledger cannot be reached or is locked; nothing was recorded.", retry_after=1) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or "malformed" in str(error.orig) or "not a database" in str(error.orig):
+            raise StoreBusy("The ledger's file is damaged; restore a backup.", retry_after=30) from error
+        raise
+    except TimeoutError as error:
+        raise StoreBusy("No connection to the ledger became free in time.", retry_after=1) from error

@@ -1,0 +1,143 @@
+"""Fixtures: a release built once, an app with a database of its own for every test, and clients that check."""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"  # before NumPy is loaded, as the command does
+for _name in [name for name in os.environ if name.startswith("REVIEWAPP_")]:
+    del os.environ[_name]  # a developer's own settings are none of the tests' business
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from reviewapp.adapter import ModelAdapter
+from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.factory import create_app
+from reviewapp.parts import EXTENSION, Parts
+from reviewapp.release import Release
+from reviewapp.samples import example_record, valid_record
+from reviewapp.triage import build as triage
+
+from .conformance import CheckedClient
+
+# Names that break naive code: spaces, dots, signs, JSON pointer's own escapes, marshmallow's and Python's own words.
+EVERY_KIND = Contract(
+    name="every-kind",
+    title="Every kind of field",
+    fields=(
+        Field(name="number", kind="number", minimum=-1.5, maximum=2.5, unit="°C", seen_minimum=0, seen_maximum=1),
+        Field(name="a number?", kind="number", required=False, nullable=True),
+        Field(name="class", kind="integer", minimum=0, seen_minimum=0, seen_maximum=12),
+        Field(name="x.y", kind="integer", required=False, nullable=True, maximum=10),
+        Field(name="Meta", kind="boolean"),
+        Field(name="_schema", kind="boolean", required=False, nullable=True),
+        Field(name="a/b~c", kind="category", choices=("red", "<b>&\"'", "grün")),
+        Field(name="", kind="category", required=False, nullable=True, choices=("x", "y")),
+        Field(name="open list", kind="category", seen_choices=("007", "1")),
+        Field(name="id", kind="category", nullable=True, max_length=5),
+        Field(name="text", kind="text", max_length=40, seen_minimum=1, seen_maximum=30),
+        Field(name="%s {0} [1]", kind="text", required=False, nullable=True),
+        Field(name="day", kind="date", seen_minimum="2020-01-01", seen_maximum="2024-12-31"),
+        Field(name="日付", kind="date", required=False, nullable=True, date_format="%d.%m.%Y"),
+    ),
+    outcome=Outcome(name="class", labels=("<=50K", ">50K", 'a "third"')),
+)
+
+
+class Clock:
+    """A clock that moves only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 31, 12, 0, 0, 123000, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **time: float) -> None:
+        self.now += timedelta(**time)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(7)
+
+
+@pytest.fixture(scope="session")
+def releases_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("releases")
+
+
+@pytest.fixture(scope="session")
+def release(releases_root: Path) -> Release:
+    """The default release, built once."""
+    return triage.build(releases_root)
+
+
+@pytest.fixture(scope="session")
+def adapter(release: Release) -> ModelAdapter:
+    return ModelAdapter(release)
+
+
+@pytest.fixture
+def app(tmp_path: Path, release: Release, releases_root: Path) -> Iterator[Flask]:
+    app = create_app({"instance": tmp_path / "instance", "releases": releases_root})
+    app.test_client_class = CheckedClient
+    CheckedClient.contract = release.contract
+    parts: Parts = app.extensions[EXTENSION]
+    parts.registry.add(release, "test")
+    yield app
+    parts.store.close()
+
+
+@pytest.fixture
+def parts(app: Flask) -> Parts:
+    found: Parts = app.extensions[EXTENSION]
+    return found
+
+
+@pytest.fixture
+def auth(parts: Parts) -> Callable[..., dict[str, str]]:
+    """Return the header of a new token: `auth("submit")`, `auth("review", name="ann")`."""
+
+    def header(role: str = "submit", name: str = "", days: float | None = None) -> dict[str, str]:
+        token = parts.accounts.create_token(name or role, role, days)
+        return {"Authorization": f"Bearer {token}"}
+
+    return header
+
+
+@pytest.fixture
+def api(app: Flask, auth: Callable[..., dict[str, str]]) -> Callable[..., Any]:
+    """Call the API with a role: `api("post", "/predictions", json=…, role="review")`."""
+    headers = {role: auth(role) for role in ("submit", "review", "admin")}
+    client: FlaskClient = app.test_client()
+
+    def call(method: str, path: str, *, role: str | None = "submit", **kwargs: Any) -> Any:
+        given = {**(headers[role] if role else {}), **kwargs.pop("headers", {})}
+        return client.open(f"/api/v1{path}", method=method.upper(), headers=given, **kwargs)
+
+    return call
+
+
+@pytest.fixture
+def example(release: Release) -> dict[str, Any]:
+    return example_record(release.contract)
+
+
+@pytest.fixture
+def records(release: Release, rng: random.Random) -> list[dict[str, Any]]:
+    return [valid_record(release.contract, rng) for _ in range(50)]

@@ -1,0 +1,26 @@
+"""A release made of any estimator, in memory: for tests of what the default model does not show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reviewapp.contract import Contract
+from reviewapp.policy import Policy
+from reviewapp.release import Release, ReleaseId, libraries_here
+from reviewapp.rules import Rule, RuleTable
+
+
+def small_release(contract: Contract, model: Any, **changes: Any) -> Release:
+    values: dict[str, Any] = {
+        "id": ReleaseId(contract.name, 1, "sha256:none"),
+        "contract": contract,
+        "policy": Policy(cost_wrong=10, cost_review=2, threshold=0.6),
+        "model": model,
+        "baseline": RuleTable([Rule(contract.outcome.labels[0], "*", "", 3, 4)], contract),
+        "golden": (),
+        "evaluation": {},
+        "card": "",
+        "seed": 0,
+        "libraries": libraries_here(),
+    }
+    return Release(**{**values, **changes})

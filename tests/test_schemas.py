@@ -1,0 +1,111 @@
+"""The envelopes around records: one request, a batch, a verdict, a move; every mistake at once, with its pointer."""
+
+import time
+from typing import Any
+
+import pytest
+
+from reviewapp.contract import Outcome
+from reviewapp.errors import InvalidInput
+from reviewapp.samples import example_record
+from reviewapp.schemas import batch_request, move_request, prediction_request, verdict_request
+
+from .conftest import EVERY_KIND
+
+LABELS = Outcome(name="o", labels=("a", "b"))
+VALUE = Outcome(name="o", task="regression", unit="€", minimum=0)
+
+
+def mistakes(load: Any, body: Any) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidInput) as refused:
+        load(body)
+    return [(flaw.pointer, flaw.code) for flaw in refused.value.errors]
+
+
+def test_a_request_may_carry_a_reference() -> None:
+    example = example_record(EVERY_KIND)
+    load = prediction_request(EVERY_KIND).load
+    assert load({"input": example}) == (example, None)
+    assert load({"input": example, "reference": None})[1] is None
+    assert load({"input": example, "reference": "A-1"})[1] == "A-1"
+    assert mistakes(load, {"input": example, "reference": 5}) == [("/reference", "wrong_type")]
+    assert mistakes(load, {"input": example, "reference": "x" * 201}) == [("/reference", "too_long")]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (None, [("", "not_an_object")]),
+        ([], [("", "not_an_object")]),
+        ("text", [("", "not_an_object")]),
+        ({}, [("/input", "missing")]),
+        ({"input": None}, [("/input", "null_not_allowed")]),
+        ({"input": []}, [("/input", "not_an_object")]),
+        ({"input": "x", "zz": 1}, [("/input", "not_an_object"), ("/zz", "unknown_member")]),
+    ],
+)
+def test_an_envelope_that_is_wrong_is_pointed_at(body: Any, expected: list[tuple[str, str]]) -> None:
+    assert mistakes(prediction_request(EVERY_KIND).load, body) == expected
+
+
+def test_a_member_of_a_batch_is_pointed_at_by_its_row() -> None:
+    example = example_record(EVERY_KIND)
+    load = batch_request(EVERY_KIND).load
+    assert load({"inputs": [example, example]}) == [example, example]
+    bad = {**example, "a/b~c": "blue"}
+    rows = [example, bad, None, 3, {**example, "more": 1}]
+    assert mistakes(load, {"inputs": rows}) == [
+        ("/inputs/1/a~1b~0c", "not_a_choice"),
+        ("/inputs/2", "null_not_allowed"),
+        ("/inputs/3", "not_an_object"),
+        ("/inputs/4/more", "unknown_member"),
+    ]
+
+
+def test_a_batch_has_one_to_a_thousand_rows_and_too_many_cost_nothing() -> None:
+    example = example_record(EVERY_KIND)
+    load = batch_request(EVERY_KIND).load
+    assert len(load({"inputs": [example] * 1000})) == 1000
+    assert mistakes(load, {"inputs": []}) == [("/inputs", "too_few_items")]
+    assert mistakes(load, {"inputs": {}}) == [("/inputs", "not_a_list")]
+    before = time.process_time()
+    assert mistakes(load, {"inputs": [{}] * 350_000}) == [("/inputs", "too_many_items")]
+    few = time.process_time() - before
+    before = time.process_time()
+    mistakes(load, {"inputs": [{}] * 1000})
+    assert few < 10 * (time.process_time() - before)  # a ratio in one run: the rows were not looked at
+
+
+@pytest.mark.parametrize(
+    ("outcome", "body", "expected"),
+    [
+        (LABELS, {}, [("/verdict", "missing")]),
+        (LABELS, {"verdict": "yes"}, [("/verdict", "not_a_choice")]),
+        (LABELS, {"verdict": "agree", "label": "a"}, [("/label", "not_allowed_here")]),
+        (LABELS, {"verdict": "corrected"}, [("/label", "missing")]),
+        (LABELS, {"verdict": "corrected", "label": "c"}, [("/label", "not_a_choice")]),
+        (LABELS, {"verdict": "corrected", "value": 3}, [("/value", "unknown_member")]),
+        (LABELS, {"verdict": "agree", "reasons": "x"}, [("/reasons", "not_a_list")]),
+        (LABELS, {"verdict": "agree", "reasons": ["x", 1]}, [("/reasons/1", "wrong_type")]),
+        (LABELS, {"verdict": "agree", "reasons": ["x"] * 21}, [("/reasons", "too_many_items")]),
+        (LABELS, {"verdict": "agree", "note": "x" * 2001}, [("/note", "too_long")]),
+        (VALUE, {"verdict": "corrected"}, [("/value", "missing")]),
+        (VALUE, {"verdict": "corrected", "value": -1}, [("/value", "too_small")]),
+        (VALUE, {"verdict": "corrected", "label": "a"}, [("/label", "unknown_member")]),
+    ],
+)
+def test_a_wrong_verdict_is_refused(outcome: Outcome, body: Any, expected: list[tuple[str, str]]) -> None:
+    assert mistakes(verdict_request(outcome).load, body) == expected
+
+
+def test_a_correction_says_what_is_right() -> None:
+    loaded = verdict_request(LABELS).load({"verdict": "corrected", "label": "b", "reasons": ["rule"], "note": "n"})
+    assert loaded == {"verdict": "corrected", "label": "b", "reasons": ["rule"], "note": "n"}
+    assert verdict_request(VALUE).load({"verdict": "corrected", "value": 3})["value"] == 3.0
+
+
+def test_a_move_needs_a_reason_that_says_something() -> None:
+    assert move_request().load({"reason": "better"}) == "better"
+    assert mistakes(move_request().load, {"reason": "  "}) == [("/reason", "missing")]
+    assert mistakes(move_request().load, {"reason": None}) == [("/reason", "null_not_allowed")]
+    assert mistakes(move_request().load, {}) == [("/reason", "missing")]
