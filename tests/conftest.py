@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"  # before NumPy is loaded, as the command does
-for _name in [name for name in os.environ if name.startswith("REVIEWAPP_")]:
-    del os.environ[_name]  # a developer's own settings are none of the tests' business
-
 import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta

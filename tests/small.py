@@ -16,7 +16,9 @@ def small_release(contract: Contract, model: Any, **changes: Any) -> Release:
         "contract": contract,
         "policy": Policy(cost_wrong=10, cost_review=2, threshold=0.6),
         "model": model,
-        "baseline": RuleTable([Rule(contract.outcome.labels[0], "*", "", 3, 4)], contract),
+        "baseline": RuleTable([Rule(contract.outcome.labels[0], "*", "", 3, 4)], contract)
+        if contract.outcome.labels
+        else None,
         "golden": (),
         "evaluation": {},
         "card": "",

@@ -27,9 +27,7 @@ def test_reasons_are_named_in_a_fixed_order(confidence: float, outside: bool, di
 
 
 def test_disagreement_and_the_unseen_count_only_where_the_policy_asks() -> None:
-    strict = Policy(
-        cost_wrong=1, cost_review=1, threshold=0, review_outside_seen=False, review_disagreement=True
-    )
+    strict = Policy(cost_wrong=1, cost_review=1, threshold=0, review_outside_seen=False, review_disagreement=True)
     assert strict.reasons(0.5, outside_seen=True, disagree=True) == ["options_disagree"]
 
 

@@ -76,7 +76,7 @@ def test_the_contract_is_the_one_that_was_promised(release: Release) -> None:
 
 
 def test_the_same_build_gives_the_same_digest_whatever_the_hash_seed(tmp_path: Path, release: Release) -> None:
-    program = "import sys, pathlib; from reviewapp.triage.build import build; print(build(pathlib.Path(sys.argv[1])).id.digest)"
+    program = "import sys, pathlib, reviewapp.triage.build as b; print(b.build(pathlib.Path(sys.argv[1])).id.digest)"
     other = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "other")],
         env={**os.environ, "PYTHONHASHSEED": "12345"},

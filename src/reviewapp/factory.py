@@ -1,8 +1,18 @@
-"""`create_app`: joins the parts and does nothing else. Read this first; then the files in their numbered order.
+"""`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config strictjson    1 contract    2 schemas samples forms frames policy rules estimators release
-3 explain prediction adapter store ledger registry accounts openapi    4 evaluation triage/
-5 parts    6 protocol security    7 api ui cli    8 factory server    9 __main__
+0 errors places config strictjson        what can go wrong, where things lie, settings, reading JSON
+1 contract                               THE description of a request and its outcome
+2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
+2 policy rules estimators release        what a release is made of, and the release itself
+3 explain prediction adapter             answering: the one module that both doors call
+3 store ledger registry accounts         keeping: predictions, the live release, who may do what
+3 openapi                                the contract and the routes as one document
+4 evaluation triage/                     the default model
+5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
+7 api ui server                          the doors, and gunicorn
+8 factory    9 cli __main__              joined together, and the command
+
+A file imports only files that come before it; a test holds it to that.
 """
 
 from __future__ import annotations
@@ -43,13 +53,13 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         instance_path=str(settings.instance),
     )
     app.config.update(
-        TRUSTED_HOSTS=list(settings.hosts),
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.extensions[EXTENSION] = make_parts(settings)
     app.before_request(protocol.begin_request)
+    app.before_request(security.check_host)
     app.before_request(security.guard)
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
@@ -77,6 +87,8 @@ def make_parts(settings: Settings) -> Parts:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-ID"] = protocol.request_id()
+    if response.status_code == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     security.add_headers(response)
     return response
 
@@ -96,12 +108,10 @@ def _failed(error: Exception) -> WerkzeugResponse:
     else:
         page = render_template("error.html", error=known, request_id=protocol.request_id())
         response = Response(page, status=known.status)
-    if isinstance(known, Unauthenticated):
-        response.headers["WWW-Authenticate"] = "Bearer"
     if known.retry_after is not None:
         response.headers["Retry-After"] = str(known.retry_after)
     if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods:
-        response.headers["Allow"] = ", ".join(error.valid_methods)
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response
 
 
@@ -125,7 +135,7 @@ def _known(error: Exception) -> ReviewappError:
     if isinstance(error, exceptions.MethodNotAllowed):
         return MethodNotAllowed(f"Use {' or '.join(sorted(error.valid_methods or ()))} here.")
     if isinstance(error, exceptions.SecurityError):
-        return BadRequest("The Host of this request is not one that this service answers for (REVIEWAPP_HOSTS).")
+        return security.foreign_host()
     if isinstance(error, exceptions.HTTPException) and 400 <= (error.code or 500) < 500:
         return BadRequest("The request is not well formed.")
     return ReviewappError("Something failed on our side; the request id finds it in the log.")

@@ -23,6 +23,7 @@ from sqlalchemy import (
     cast,
     delete,
     exists,
+    func,
     insert,
     or_,
     select,
@@ -246,8 +247,11 @@ def _seq_of(cursor: str) -> int:
     raise InvalidInput([Flaw("/query/cursor", "not_a_cursor", "This must be the `next` of an earlier page.")])
 
 
-def _contains(column: ColumnElement[Any], words: str) -> ColumnElement[bool]:
-    return cast(column, Text).contains(words, autoescape=True)
+def _mentions(words: str) -> ColumnElement[bool]:
+    """Whether a value of the input (not a member's name) or the reference holds the words."""
+    member = func.json_each(predictions.c.input).table_valued("value")
+    in_input = exists().select_from(member).where(cast(member.c.value, Text).contains(words, autoescape=True))
+    return or_(in_input, predictions.c.reference.contains(words, autoescape=True))
 
 
 def _release_is(release: str) -> ColumnElement[bool]:
@@ -279,5 +283,5 @@ _CONDITIONS: dict[str, Callable[[Any], ColumnElement[bool]]] = {
     "reference": lambda value: predictions.c.reference == value,
     "since": lambda value: predictions.c.created_at >= value,
     "until": lambda value: predictions.c.created_at < value,
-    "q": lambda value: or_(_contains(predictions.c.input, value), _contains(predictions.c.reference, value)),
+    "q": _mentions,
 }

@@ -179,7 +179,7 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
     example = {"input": example_record(contract), "reference": REFERENCE.example}
     add = {
         "/api/v1/predictions": {
-            "get": _operation("List predictions, newest first", "PredictionPage", "400 401 403 406 422 500 503",
+            "get": _operation("List predictions, newest first", "PredictionPage", "401 403 406 422 503",
                               parameters=[_parameter(field) for field in list_options]),
             "post": _operation("Answer one request", "Prediction", _BODY, status="201", also={"200": "Prediction"},
                                body="PredictionRequest", example=example, parameters=predict),
@@ -189,20 +189,20 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
                                example={"inputs": [example["input"]]}, parameters=predict),
         },
         "/api/v1/predictions/{prediction_id}": {
-            "get": _operation("Read a prediction and its verdicts", "PredictionRecord", "401 404 406 500 503",
+            "get": _operation("Read a prediction and its verdicts", "PredictionRecord", "401 404 406 503",
                               parameters=[prediction_id]),
         },
         "/api/v1/predictions/{prediction_id}/verdict": {
             "put": _operation("Say what a person thinks of it", "PredictionRecord", _BODY + " 404",
                               body="VerdictRequest", example={"verdict": "agree"}, parameters=[prediction_id]),
-            "delete": _operation("Take the verdict back", "PredictionRecord", "401 403 404 406 500 503 507",
+            "delete": _operation("Take the verdict back", "PredictionRecord", "401 403 404 406 503 507",
                                  parameters=[prediction_id]),
         },
-        "/api/v1/contract": {"get": _operation("The contract, as JSON Schema", None, "406 500 503", open_=True)},
-        "/api/v1/openapi.json": {"get": _operation("This document", None, "406 500 503", open_=True)},
-        "/api/v1/releases": {"get": _operation("Which releases there are", "Releases", "401 406 500 503")},
+        "/api/v1/contract": {"get": _operation("The contract, as JSON Schema", None, "406 503", open_=True)},
+        "/api/v1/openapi.json": {"get": _operation("This document", None, "406 503", open_=True)},
+        "/api/v1/releases": {"get": _operation("Which releases there are", "Releases", "401 406 503")},
         "/api/v1/releases/active": {
-            "get": _operation("Which release answers now", "ActiveRelease", "401 406 500 503")
+            "get": _operation("Which release answers now", "ActiveRelease", "401 406 503")
         },
         "/api/v1/releases/{version}/promote": {
             "post": _operation("Let a version answer from now on", "ReleaseEvent", _BODY + " 404", body="MoveRequest",
@@ -214,14 +214,15 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
             "post": _operation("Let the release before answer again", "ReleaseEvent", _BODY, body="MoveRequest",
                                example={"reason": "too many corrections since this morning"}),
         },
-        "/livez": {"get": _operation("The process is alive", None, "500", open_=True)},
-        "/readyz": {"get": _operation("This worker can answer and record", None, "500 503", open_=True)},
+        "/livez": {"get": _operation("The process is alive", None, "", open_=True)},
+        "/readyz": {"get": _operation("This worker can answer and record", None, "503", open_=True)},
     }  # fmt: skip
     for path, operations in add.items():
         spec.path(path, operations=operations)
 
 
-_BODY = "400 401 403 406 409 413 415 422 500 503 507"
+_ALWAYS = ("400", "500")  # a foreign Host, or what went wrong on our side
+_BODY = "401 403 406 409 413 415 422 503 507"
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -250,7 +251,7 @@ def _operation(
             **{code: _response("Done.", "application/json", name) for code, name in answers.items()},
             **{
                 code: _response(_PROBLEMS[code], "application/problem+json", "Problem")
-                for code in sorted(set(problems.split()))
+                for code in sorted({*_ALWAYS, *problems.split()})
             },
         },
     }

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Request, Response, g, has_request_context, request
+from gunicorn.http.errors import ParseException
 
 from . import strictjson
 from .contract import Field
@@ -108,7 +109,7 @@ def _chunks(source: Request, most: int) -> Any:
     while left > 0:
         try:
             chunk = stream.read(min(_CHUNK, left))
-        except OSError:  # gunicorn's errors of a broken chunk or a lost client are OSErrors, too
+        except (OSError, ParseException):
             raise BadRequest("The body broke off, or its chunks are not well formed.") from None
         if not chunk:
             return

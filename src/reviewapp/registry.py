@@ -64,7 +64,7 @@ class Registry:
         self._clock = clock
         self._lock = threading.Lock()
         self._serving: ModelAdapter | None = None
-        self._refused: dict[str, tuple[float, str]] = {}  # digest → (when it failed, why)
+        self._refused: dict[ReleaseId, tuple[float, str]] = {}  # when it failed, and why
 
     # ---- what answers now -------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Registry:
         """Return the adapter of the release that answers now; raise NotReady where none can."""
         pointer = self.live()
         serving = self._serving
-        if serving is not None and pointer is not None and serving.release.id.digest == pointer.digest:
+        if serving is not None and serving.release.id == pointer:
             return serving
         with self._lock:
             return self._move_to(pointer)
@@ -80,7 +80,7 @@ class Registry:
     def _move_to(self, pointer: ReleaseId | None) -> ModelAdapter:
         if pointer is None:
             raise NotReady("No release is live yet; `reviewapp build` makes one.", retry_after=30)
-        if self._serving is not None and self._serving.release.id.digest == pointer.digest:
+        if self._serving is not None and self._serving.release.id == pointer:
             return self._serving
         for candidate in [pointer] if self._serving is not None else self._history():
             adapter = self._load(candidate)
@@ -92,15 +92,15 @@ class Registry:
         return self._serving
 
     def _load(self, release_id: ReleaseId) -> ModelAdapter | None:
-        failed = self._refused.get(release_id.digest)
+        failed = self._refused.get(release_id)
         if failed is not None and time.monotonic() - failed[0] < RETRY_SECONDS:
             return None
         try:
             adapter = self.check(self.folder(release_id), release_id.digest)
         except ReleaseRefused as error:
-            self._refused[release_id.digest] = (time.monotonic(), error.detail)
+            self._refused[release_id] = (time.monotonic(), error.detail)
             return None
-        self._refused.pop(release_id.digest, None)
+        self._refused.pop(release_id, None)
         return adapter
 
     def problem(self) -> str | None:
@@ -108,9 +108,9 @@ class Registry:
         pointer = self.live()
         if pointer is None:
             return "No release is live."
-        if self._serving is not None and self._serving.release.id.digest == pointer.digest:
+        if self._serving is not None and self._serving.release.id == pointer:
             return None
-        return self._refused.get(pointer.digest, (0.0, f"{pointer} is not loaded yet."))[1]
+        return self._refused.get(pointer, (0.0, f"{pointer} is not loaded yet."))[1]
 
     def check(self, folder: Path, digest: str | None = None) -> ModelAdapter:
         """Read a release, let it answer its golden requests, and return its adapter; raise ReleaseRefused."""

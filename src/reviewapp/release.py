@@ -253,13 +253,16 @@ def _plain_file(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise ReleaseRefused(f"{path} cannot be read: {error.strerror}.") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise ReleaseRefused(f"{path} is no plain file.")
         if facts.st_size > MAX_FILE:
             raise ReleaseRefused(f"{path} has {facts.st_size:,} bytes; more than {MAX_FILE:,} is refused.")
-        return file.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _sync(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from flask import Flask, current_app, g, request
 from werkzeug.wrappers import Response
 
 from .accounts import ROLES, Client
-from .errors import Forbidden, Unauthenticated
+from .errors import BadRequest, Forbidden, Unauthenticated
 from .parts import parts
 
 COOKIE = "reviewapp_session"
@@ -27,6 +28,8 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+_PORT = re.compile(r":[0-9]*$")
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -49,6 +52,21 @@ def check_guards(app: Flask) -> None:
     unguarded = sorted(name for name, view in app.view_functions.items() if not hasattr(view, "role"))
     if unguarded:
         raise RuntimeError(f"routes without needs(…): {', '.join(unguarded)}")
+
+
+def check_host() -> None:
+    """Refuse a request that names a host we do not answer for, in its Host or in an absolute target (RFC 9112, 3.2.2).
+
+    Werkzeug's own TRUSTED_HOSTS cannot name an IPv6 address.
+    """
+    target = request.environ.get("RAW_URI", "")
+    host = urlsplit(target).netloc if "://" in target.partition("?")[0] else request.environ.get("HTTP_HOST", "")
+    if _PORT.sub("", host).lower() not in parts.settings.hosts:
+        raise foreign_host()
+
+
+def foreign_host() -> BadRequest:
+    return BadRequest("The Host of this request is not one that this service answers for (REVIEWAPP_HOSTS).")
 
 
 def guard() -> None:

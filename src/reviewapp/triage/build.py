@@ -222,7 +222,7 @@ def _card(release: Release) -> str:
             "**Intended use.** Proposes a queue for a support request; a person decides where the policy says so.",
             "**Not for** anything else: the data are synthetic, no real request was seen in training.",
             "",
-            f"**Input.** {fields}. **Output.** One of {', '.join(release.contract.outcome.labels)}, with probabilities.",
+            f"**Input.** {fields}. **Output.** One of {', '.join(LABELS)}, with probabilities.",
             "",
             "**Options.** `model`: TF-IDF of subject and body, one-hot categories and scaled numbers into a logistic "
             f"regression, calibrated by one temperature ({release.evaluation['temperature']:.3f}). `baseline`: keyword "
@@ -239,8 +239,8 @@ def _card(release: Release) -> str:
             "|---|---|--:|--:|--:|--:|--:|--:|",
             *rows,
             "",
-            f"**Data.** {sum(data['parts'].values()):,} synthetic requests, seed {data['seed']}: several intents in one "
-            "request, quoted threads, boilerplate, typing errors, telephone notes, labels imbalanced 40 to 1. "
+            f"**Data.** {sum(data['parts'].values()):,} synthetic requests, seed {data['seed']}: several intents in "
+            "one request, quoted threads, boilerplate, typing errors, telephone notes, labels imbalanced 40 to 1. "
             "`later drift` has other shares of the intents and wordings unknown before.",
             "",
         ]

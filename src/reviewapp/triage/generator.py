@@ -150,7 +150,8 @@ _SUBJECTS = {
 _FILLER = [
     "I hope that you are well.", "We have been a customer since {year}.", "This is getting annoying.",
     "Please answer by mail.", "Our deadline is on Friday.", "I am not a technical person.",
-    "I tried another browser.", "Let me know if you need more.", "It worked last week.", "My manager asked me to write.",
+    "I tried another browser.", "Let me know if you need more.", "It worked last week.",
+    "My manager asked me to write.",
 ]  # fmt: skip
 _GREETINGS = ["Hello,", "Hi team,", "Dear support,", "Good morning,", ""]
 _BOILERPLATE = [

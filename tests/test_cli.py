@@ -1,0 +1,209 @@
+"""The command: one clear sentence where something is wrong, the promised exit codes, nothing half-written."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reviewapp import cli, server
+from reviewapp.cli import main
+from reviewapp.config import load_settings
+from reviewapp.contract import Contract
+from reviewapp.errors import UsageError
+from reviewapp.release import Release
+
+from .service import free_port
+
+
+@pytest.fixture
+def run(tmp_path: Path, releases_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """Run the command in a new instance folder; the parts it opened are closed afterwards."""
+    opened: list[Any] = []
+    make_parts = cli.make_parts
+
+    def making(settings: Any) -> Any:
+        opened.append(make_parts(settings))
+        return opened[-1]
+
+    monkeypatch.setattr(cli, "make_parts", making)
+    environment = {"REVIEWAPP_INSTANCE": str(tmp_path / "instance")}
+
+    def command(*words: str, **settings: str) -> Result:
+        return CliRunner().invoke(main, words, env={**environment, **settings})
+
+    yield command
+    for parts in opened:
+        parts.store.close()
+
+
+def test_help_names_every_command(run: Callable[..., Result]) -> None:
+    shown = run("--help").stdout
+    for name in ("serve", "build", "verify", "releases", "promote", "rollback", "token", "settings"):
+        assert f"  {name} " in shown
+
+
+def test_a_token_is_printed_alone_and_once(run: Callable[..., Result]) -> None:
+    made = run("token", "create", "ann", "--role", "submit", "--days", "2")
+    assert made.exit_code == 0
+    token = made.stdout.strip()
+    assert made.stdout == token + "\n"
+    listed = run("token", "list").stdout
+    assert "ann" in listed
+    assert token not in listed
+    token_id = listed.split()[0]
+    assert run("token", "revoke", token_id).exit_code == 0
+    assert "revoked" in run("token", "list").stdout
+    again = run("token", "revoke", token_id)
+    assert (again.exit_code, again.stderr) == (
+        2,
+        "reviewapp: No token in use has this id; `reviewapp token list` shows them.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("token", "create", "ann"),
+        ("token", "create", "ann", "--role", "root"),
+        ("token", "create", "ann", "--role", "submit", "--days", "0"),
+        ("token", "create", "", "--role", "submit"),
+        ("promote", "1"),
+        ("promote", "one", "--reason", "x"),
+        ("nonsense",),
+        ("verify",),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_said(run: Callable[..., Result], words: tuple[str, ...]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_setting_is_one_sentence(run: Callable[..., Result]) -> None:
+    result = run("releases", REVIEWAPP_WORKERS="many")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("reviewapp: REVIEWAPP_WORKERS is 'many'")
+    assert result.stderr.count("\n") == 1
+
+
+def test_build_list_promote_and_roll_back(run: Callable[..., Result], release: Release) -> None:
+    first = run("build")
+    assert first.exit_code == 0, first.stderr
+    assert release.id.digest in first.stdout
+    assert "It is live" in first.stdout
+    second = run("build")
+    assert "reviewapp promote 2 --reason" in second.stdout
+    assert run("promote", "2", "--reason", "newer").stdout == "triage/2 is live.\n"
+    lines = run("releases").stdout.splitlines()
+    assert lines[0].startswith("live triage/2")
+    assert lines[1].startswith("     triage/1")
+    assert run("rollback", "--reason", "older").stdout == "triage/1 is live.\n"
+    nothing = run("rollback", "--reason", "x")
+    assert (nothing.exit_code, nothing.stderr.count("\n")) == (1, 1)
+    assert run("promote", "9", "--reason", "x").exit_code == 1
+
+
+def test_verify_says_whether_a_folder_would_be_accepted(
+    run: Callable[..., Result], tmp_path: Path, releases_root: Path, release: Release
+) -> None:
+    import shutil
+
+    whole = releases_root / "triage" / str(release.id.version)
+    accepted = run("verify", str(whole))
+    assert accepted.exit_code == 0
+    assert release.id.digest in accepted.stdout
+    damaged = tmp_path / "damaged"
+    shutil.copytree(whole, damaged)
+    (damaged / "model.skops").write_bytes(b"")
+    refused = run("verify", str(damaged))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "model.skops" in refused.stderr
+    assert run("verify", str(tmp_path / "nowhere")).exit_code == 1
+
+
+def test_verify_holds_a_release_of_this_instance_to_the_digest_in_its_ledger(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    import json
+
+    from .test_release import reseal
+
+    run("build")
+    folder = tmp_path / "instance" / "releases" / "triage" / "1"
+    policy = json.loads((folder / "policy.json").read_text())
+    (folder / "policy.json").write_text(json.dumps({**policy, "threshold": 0}))
+    reseal(folder)
+    refused = run("verify", str(folder))
+    assert refused.exit_code == 1
+    assert "ledger knows" in refused.stderr
+
+
+def test_serve_builds_what_is_missing_checks_the_port_and_greets(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def fake_server(settings: Any, make_app: Any, when_ready: Callable[[], None]) -> None:
+        started.append((settings, make_app))
+        when_ready()
+
+    monkeypatch.setattr(cli, "run_server", fake_server)
+    monkeypatch.setattr(cli.subprocess, "run", lambda *given, **more: run("build") and _Done())
+    port = str(free_port())
+    greeted = run("serve", REVIEWAPP_BIND=f"127.0.0.1:{port}").stdout
+    assert f"http://127.0.0.1:{port}/sign-in?link=" in greeted
+    assert "Authorization: Bearer ra_" in greeted
+    off = run("serve", REVIEWAPP_BIND=f"127.0.0.1:{port}", REVIEWAPP_AUTH="off").stdout
+    assert "sign-in" not in off
+    assert "Bearer" not in off
+    foreign = run("serve", REVIEWAPP_BIND=f"0.0.0.0:{port}").stdout  # an admin link is for this machine alone
+    assert "sign-in" not in foreign
+    assert f"http://127.0.0.1:{port}/api" in foreign
+    assert "unix:/tmp/x.sock" in run("serve", REVIEWAPP_BIND="unix:/tmp/x.sock").stdout
+    assert len(started) == 4
+
+
+class _Done:
+    returncode = 0
+
+
+def test_serve_stops_where_the_build_failed(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failed:
+        returncode = 3
+
+    monkeypatch.setattr(cli.subprocess, "run", lambda *given, **more: Failed())
+    assert run("serve", REVIEWAPP_BIND=f"127.0.0.1:{free_port()}").exit_code == 3
+
+
+@pytest.mark.parametrize("bind", ["203.0.113.1:80", "no such host.invalid:80", "[::1]:99"])
+def test_an_address_that_cannot_be_listened_on_is_said(tmp_path: Path, bind: str) -> None:
+    settings = load_settings({"instance": tmp_path, "bind": bind}, {})
+    if bind.startswith("[::1]"):
+        server.check_address(settings)  # root may; what matters is that IPv6 is understood
+        return
+    with pytest.raises(UsageError, match="cannot be listened on"):
+        server.check_address(settings)
+
+
+def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:
+    from gunicorn.config import Config
+
+    settings = load_settings({"instance": tmp_path, "proxies": 1}, {})
+    config = Config()
+    for name, value in server.gunicorn_settings(settings).items():
+        config.set(name, value)
+    assert config.worker_class_str == "gthread"
+    assert config.pidfile == str(tmp_path / "gunicorn.pid")
+    assert config.preload_app is False
+
+
+def test_the_curl_line_survives_a_shell(release: Release) -> None:
+    import shlex
+
+    line = server.curl_line("http://127.0.0.1:1", "t", release.contract)
+    assert "\n" not in line
+    assert shlex.split(line)[0] == "curl"
+    assert isinstance(release.contract, Contract)

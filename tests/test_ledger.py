@@ -1,0 +1,261 @@
+"""The ledger finds what was kept, keeps every verdict, and answers a retry with the first answer."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reviewapp.errors import Conflict, InvalidInput, KeyReused, NotFound
+from reviewapp.ledger import Ledger
+from reviewapp.prediction import Call, IdempotencyKey, Prediction, Verdict, new_id, timestamp
+from reviewapp.release import ReleaseId
+from reviewapp.store import Store
+
+from .conftest import Clock
+
+KEY = IdempotencyKey("ann", "k-1", "f" * 64)
+
+
+@pytest.fixture
+def store(tmp_path: Path):  # type: ignore[no-untyped-def]
+    made = Store(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ledger(store: Store, clock: Clock) -> Ledger:
+    return Ledger(store, clock)
+
+
+def prediction(clock: Clock, **changes: Any) -> Prediction:
+    values: dict[str, Any] = {
+        "id": new_id(clock()),
+        "created_at": timestamp(clock()),
+        "release": ReleaseId("triage", 1, "sha256:" + "a" * 64),
+        "option": "model",
+        "reference": None,
+        "input": {"text": "Größe 🙂 100%_", "n": 3, "x.y": None},
+        "output": {"label": "a", "confidence": 0.1 + 0.2, "probabilities": {"a": 0.1 + 0.2, "b": 0.7}},
+        "decision": "auto",
+        "reasons": [],
+        "warnings": [],
+        "client": "ann",
+        "request_id": "r",
+    }
+    return Prediction(**{**values, **changes})
+
+
+def verdict(kind: str, clock: Clock, **changes: Any) -> Verdict:
+    values: dict[str, Any] = {
+        "verdict": kind, "label": None, "value": None, "reasons": [], "note": None, "author": "ann",
+        "created_at": timestamp(clock()),
+    }  # fmt: skip
+    return Verdict(**{**values, **changes})
+
+
+def test_a_prediction_is_read_as_it_was_kept(ledger: Ledger, clock: Clock) -> None:
+    kept = prediction(
+        clock,
+        reference="A-1",
+        decision="review",
+        reasons=["low_confidence"],
+        warnings=[{"pointer": "/input/n", "code": "c", "detail": "d"}],
+        comparison={"option": "baseline", "output": {"label": "b"}},
+        explanation={"method": "linear", "fields": [{"contribution": 1e-17}]},
+        source="form",
+    )
+    ledger.add_predictions([kept], Call())
+    assert ledger.prediction(kept.id) == kept
+    plain = prediction(clock)
+    ledger.add_predictions([plain], Call())
+    assert ledger.prediction(plain.id) == plain
+
+
+def test_another_clients_prediction_is_not_found(ledger: Ledger, clock: Clock) -> None:
+    kept = prediction(clock)
+    ledger.add_predictions([kept], Call())
+    assert ledger.prediction(kept.id, "ann") == kept
+    for asked in ((kept.id, "bob"), ("nothing", None)):
+        with pytest.raises(NotFound):
+            ledger.prediction(*asked)
+
+
+def test_pages_go_from_new_to_old_in_the_order_of_keeping_even_when_the_clock_jumps_back(
+    ledger: Ledger, clock: Clock
+) -> None:
+    kept = []
+    for step in (1, 1, -500, 1, 1):
+        clock.forward(seconds=step)
+        kept.append(prediction(clock))
+        ledger.add_predictions(kept[-1:], Call())
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page, cursor = ledger.predictions({}, 2, cursor)
+        seen += [found.id for found in page]
+        if cursor is None:
+            break
+    assert seen == [made.id for made in reversed(kept)]
+    page, cursor = ledger.predictions({}, 5)
+    assert (len(page), cursor) == (5, None)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "c2VxOg", "c2VxOi0x", "é", "c2VxOjk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"])
+def test_a_cursor_that_is_none_of_ours_is_refused(ledger: Ledger, cursor: str) -> None:
+    with pytest.raises(InvalidInput):
+        ledger.predictions({}, 2, cursor)
+
+
+def test_filters_find_what_they_say(ledger: Ledger, clock: Clock) -> None:
+    first = prediction(clock, reference="A-1", source="form")
+    clock.forward(hours=1)
+    second = prediction(
+        clock,
+        decision="review",
+        output={"label": "b", "confidence": 1, "probabilities": {}},
+        release=ReleaseId("triage", 2, "sha256:" + "b" * 64),
+        option="baseline",
+        input={"text": "invoice"},
+    )
+    ledger.add_predictions([first, second], Call())
+    ledger.add_verdict(first.id, verdict("agree", clock))
+
+    def found(**filters: Any) -> list[str]:
+        return [{first.id: "first", second.id: "second"}[p.id] for p in ledger.predictions(filters, 10)[0]]
+
+    assert found() == ["second", "first"]
+    assert found(decision="review") == found(label="b") == found(option="baseline") == ["second"]
+    assert found(release="2") == found(release="triage/2") == found(release="sha256:" + "b" * 64) == ["second"]
+    assert found(release="other/2") == found(release="nine") == []
+    assert found(reference="A-1") == found(source="form") == found(verdict="agree") == ["first"]
+    assert found(verdict="none") == found(since="2026-01-31T13:00:00.000Z") == ["second"]
+    assert found(until="2026-01-31T13:00:00.123Z") == ["first"]
+    assert found(q="größe") == ["first"]
+    assert found(q="text") == found(q="x.y") == []  # names of members are not searched
+    assert found(q="Größe 🙂") == found(q="100%_") == found(q="A-1") == ["first"]
+    assert found(q="%") == ["first"]
+    assert found(decision="auto", label="b") == []
+
+
+def test_verdicts_are_appended_and_the_last_one_holds(ledger: Ledger, clock: Clock) -> None:
+    kept = prediction(clock)
+    ledger.add_predictions([kept], Call())
+    agree = verdict("agree", clock)
+    corrected = verdict("corrected", clock, label="b", reasons=["rule"], note="=1+1", author="bob")
+    assert ledger.add_verdict(kept.id, agree).verdicts == (agree,)
+    assert ledger.add_verdict(kept.id, corrected).verdict == corrected
+    withdrawn = ledger.withdraw_verdict(kept.id, "bob")
+    assert withdrawn.verdict is None
+    assert [given.verdict for given in withdrawn.verdicts] == ["agree", "corrected", "withdrawn"]
+    assert ledger.prediction(kept.id) == withdrawn
+    assert ledger.predictions({"verdict": "none"}, 9)[0] == [withdrawn]
+    assert ledger.predictions({"verdict": "corrected"}, 9)[0] == []
+    with pytest.raises(NotFound):
+        ledger.withdraw_verdict(kept.id, "bob")
+    with pytest.raises(NotFound):
+        ledger.add_verdict("nothing", agree)
+
+
+def test_the_same_verdict_twice_is_one(ledger: Ledger, clock: Clock) -> None:
+    kept = prediction(clock)
+    ledger.add_predictions([kept], Call())
+    first = ledger.add_verdict(kept.id, verdict("agree", clock))
+    clock.forward(seconds=5)
+    assert ledger.add_verdict(kept.id, verdict("agree", clock)) == first
+    assert len(ledger.add_verdict(kept.id, verdict("agree", clock, author="bob")).verdicts) == 2
+
+
+def test_a_retry_gets_the_first_answer_in_its_order(ledger: Ledger, clock: Clock) -> None:
+    made = [prediction(clock) for _ in range(3)]
+    with ledger.claim(KEY) as answered:
+        assert answered is None
+        ledger.add_predictions(made, Call(key=KEY))
+    with ledger.claim(KEY) as answered:
+        assert answered == made
+    with ledger.claim(IdempotencyKey("bob", "k-1", "other")) as answered:
+        assert answered is None
+
+
+def test_the_key_of_another_request_is_refused(ledger: Ledger, clock: Clock) -> None:
+    with ledger.claim(KEY):
+        ledger.add_predictions([prediction(clock)], Call(key=KEY))
+    with pytest.raises(KeyReused), ledger.claim(IdempotencyKey("ann", "k-1", "other")):
+        pass
+
+
+def test_a_key_is_forgotten_after_a_day(ledger: Ledger, clock: Clock) -> None:
+    with ledger.claim(KEY):
+        ledger.add_predictions([prediction(clock)], Call(key=KEY))
+    clock.forward(hours=24, seconds=1)
+    with ledger.claim(KEY) as answered:
+        assert answered is None
+        ledger.add_predictions([prediction(clock)], Call(key=KEY))
+
+
+def test_a_key_that_is_under_way_is_a_conflict_for_other_threads(ledger: Ledger) -> None:
+    met: list[Exception] = []
+
+    def other() -> None:
+        try:
+            with ledger.claim(KEY):
+                pass
+        except Conflict as error:
+            met.append(error)
+
+    with ledger.claim(KEY):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert len(met) == 1
+    with ledger.claim(KEY):
+        pass  # free again
+
+
+HOLD = """
+import sys
+from reviewapp.ledger import Ledger
+from reviewapp.prediction import IdempotencyKey
+from reviewapp.store import Store
+with Ledger(Store(sys.argv[1])).claim(IdempotencyKey("ann", "k-1", "f" * 64)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_key_is_free_again_when_the_process_that_held_it_is_killed(ledger: Ledger, store: Store) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(store.url)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(Conflict), ledger.claim(KEY):
+            pass
+        holder.kill()
+        holder.wait()
+    with ledger.claim(KEY) as answered:
+        assert answered is None
+
+
+def test_prediction_and_key_are_kept_together_or_not_at_all(ledger: Ledger, clock: Clock) -> None:
+    with ledger.claim(KEY):
+        ledger.add_predictions([prediction(clock)], Call(key=KEY))
+        second = prediction(clock)
+        with pytest.raises(Exception, match="UNIQUE"):
+            ledger.add_predictions([second], Call(key=KEY))
+    with pytest.raises(NotFound):
+        ledger.prediction(second.id)
+
+
+def test_ids_are_version_7_and_sort_by_time(clock: Clock) -> None:
+    import uuid
+
+    earlier = new_id(clock())
+    clock.forward(milliseconds=1)
+    later = new_id(clock())
+    assert earlier < later
+    assert (uuid.UUID(later).version, uuid.UUID(later).variant) == (7, uuid.RFC_4122)
+    assert uuid.UUID(later).int >> 80 == int(clock().timestamp() * 1000)

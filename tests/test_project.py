@@ -1,0 +1,105 @@
+"""The project itself: what is packed, documented and made is what is there."""
+
+import ast
+import configparser
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import reviewapp
+from reviewapp.release import Release
+
+from .made_files import DOCS, made_files
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "reviewapp"
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+def test_every_folder_with_code_is_packed() -> None:
+    listed = set(setup_cfg()["options"]["packages"].split())
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    there = {".".join(folder.relative_to(PACKAGE.parent).parts) for folder in folders}
+    assert listed == there | {"reviewapp.templates", "reviewapp.static"}
+
+
+def test_every_file_that_is_no_code_is_packed() -> None:
+    data = dict(setup_cfg()["options.package_data"])
+    patterns = {name: value.split() for name, value in data.items()}
+    for path in PACKAGE.rglob("*"):
+        if path.is_file() and path.suffix not in (".py", ".pyc") and "__pycache__" not in path.parts:
+            package = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
+            assert any(path.match(pattern) for pattern in patterns.get(package, [])), path
+
+
+def test_the_version_has_an_entry_in_the_changelog() -> None:
+    assert f"## {reviewapp.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["openapi.json", "settings.md"])
+def test_made_files_are_as_make_docs_makes_them(release: Release, name: str) -> None:
+    assert (DOCS / name).read_text() == made_files(release.contract)[name], "run `make docs`"
+
+
+def test_every_dependency_is_pinned() -> None:
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    config = setup_cfg()
+    wanted = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
+    names = {re.split(r"[<>=\[]", line)[0] for line in wanted.split()}
+    assert names <= pinned
+
+
+ORDER = """
+errors places config strictjson | contract | schemas samples forms frames policy rules estimators release |
+explain prediction adapter store ledger registry accounts openapi | evaluation triage | parts | protocol security |
+api ui server | factory | cli | __main__
+"""
+
+
+def test_imports_run_one_way() -> None:
+    """A file imports only files that are read before it (or beside it, in its own group)."""
+    groups = [group.split() for group in ORDER.split("|")]
+    rank = {name: number for number, group in enumerate(groups) for name in group}
+    assert {path.stem for path in PACKAGE.glob("*.py")} | {"triage"} == set(rank) | {"__init__"}
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+                for name in set(names) & set(rank):
+                    assert rank[name] <= rank[path.stem], f"{path.name} imports {name}"
+
+
+def test_only_the_doors_know_the_web_framework() -> None:
+    doors = {"parts", "protocol", "security", "api", "ui", "factory"}
+    users = {path.stem for path in PACKAGE.rglob("*.py") if re.search(r"^(from|import) flask", path.read_text(), re.M)}
+    assert users == doors
+
+
+def test_nothing_is_ever_unpickled() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {"pickle", "joblib", "cloudpickle", "dill", "shelve", "marshal"} & {
+                n.split(".")[0] for n in names
+            }
+
+
+def test_the_readme_names_every_folder() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        return  # an unpacked source package has no list of its own
+    folders = {line.split("/")[0] for line in listed.stdout.splitlines() if "/" in line}
+    readme = (ROOT / "README.md").read_text()
+    assert [folder for folder in sorted(folders) if f"`{folder}/" not in readme] == []

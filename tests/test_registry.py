@@ -1,0 +1,162 @@
+"""The live release moves only to one that proved itself; where it fails, what served goes on serving."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reviewapp import registry as registries
+from reviewapp import release as releases
+from reviewapp.adapter import ModelAdapter
+from reviewapp.errors import Conflict, NotFound, NotReady, ReleaseRefused
+from reviewapp.registry import Registry
+from reviewapp.release import MANIFEST, Release
+from reviewapp.store import Store
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "releases"
+
+
+@pytest.fixture
+def store(tmp_path: Path):  # type: ignore[no-untyped-def]
+    made = Store(f"sqlite:///{tmp_path / 'r.sqlite3'}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def registry(root: Path, store: Store) -> Registry:
+    return Registry(root, store, ModelAdapter)
+
+
+@pytest.fixture
+def three(registry: Registry, release: Release, root: Path) -> list[Release]:
+    """Three releases with different policies, the first of them live."""
+    made = []
+    for number in range(3):
+        policy = replace(release.policy, cost_review=float(number))
+        made.append(releases.write(replace(release, policy=policy), root))
+        assert registry.add(made[-1], "ann") is (number == 0)
+    return made
+
+
+def damage(root: Path, version: int) -> None:
+    (root / "triage" / str(version) / "card.md").write_text("changed")
+
+
+def test_without_a_release_the_service_is_not_ready(registry: Registry) -> None:
+    assert registry.live() is None
+    assert registry.problem() == "No release is live."
+    with pytest.raises(NotReady, match="No release is live"):
+        registry.adapter()
+    with pytest.raises(NotReady):
+        registry.contract()
+
+
+def test_the_first_release_goes_live_and_the_next_ones_wait(registry: Registry, three: list[Release]) -> None:
+    assert registry.adapter().release.id == three[0].id
+    assert [event.id for event in registry.built()] == [release.id for release in reversed(three)]
+    assert [event.kind for event in registry.events()] == ["built", "built", "promoted", "built"]
+    assert registry.contract().as_json() == three[0].contract.as_json()
+
+
+def test_a_promotion_is_seen_by_every_other_registry_at_once(
+    registry: Registry, three: list[Release], root: Path, store: Store
+) -> None:
+    other = Registry(root, store, ModelAdapter)
+    assert other.adapter().release.id.version == 1
+    event = registry.promote(2, "cheaper", "bob")
+    assert other.adapter().release.id == registry.adapter().release.id == three[1].id
+    assert (event.id, event.reason, event.actor, event.kind) == (three[1].id, "cheaper", "bob", "promoted")
+    assert registry.events()[0] == event
+
+
+def test_rolling_back_goes_the_way_back(registry: Registry, three: list[Release]) -> None:
+    registry.promote(2, "a", "x")
+    registry.promote(3, "b", "x")
+    registry.promote(3, "again", "x")
+    assert registry.roll_back("c", "x").id.version == 2
+    assert registry.roll_back("d", "x").id.version == 1
+    with pytest.raises(Conflict, match="no earlier release"):
+        registry.roll_back("e", "x")
+    registry.promote(3, "f", "x")
+    assert registry.roll_back("g", "x").id.version == 1
+    assert registry.adapter().release.id.version == 1
+
+
+def test_a_version_that_is_not_there_cannot_be_promoted(registry: Registry, three: list[Release]) -> None:
+    with pytest.raises(NotFound, match="version 9"):
+        registry.promote(9, "x", "x")
+
+
+def test_a_damaged_release_is_refused_and_the_live_one_stays(
+    registry: Registry, three: list[Release], root: Path
+) -> None:
+    serving = registry.adapter()
+    damage(root, 2)
+    with pytest.raises(ReleaseRefused, match=r"card\.md"):
+        registry.promote(2, "x", "x")
+    assert registry.adapter() is serving
+    assert registry.problem() is None
+
+
+def test_a_folder_exchanged_for_another_whole_release_is_refused(
+    registry: Registry, three: list[Release], root: Path
+) -> None:
+    shutil.rmtree(root / "triage" / "2")
+    shutil.copytree(root / "triage" / "3", root / "triage" / "2")
+    with pytest.raises(ReleaseRefused, match="ledger knows"):
+        registry.promote(2, "x", "x")
+
+
+def test_a_worker_that_serves_keeps_what_it_has_when_the_next_release_cannot_be_loaded(
+    registry: Registry, three: list[Release], root: Path, store: Store
+) -> None:
+    worker = Registry(root, store, ModelAdapter)
+    serving = worker.adapter()
+    registry.promote(2, "x", "x")
+    damage(root, 2)
+    assert worker.adapter() is serving
+    assert "card.md" in (worker.problem() or "")
+
+
+def test_a_new_worker_falls_back_to_the_last_release_that_loads(
+    registry: Registry, three: list[Release], root: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.promote(2, "x", "x")
+    registry.promote(3, "x", "x")
+    damage(root, 3)
+    damage(root, 2)
+    worker = Registry(root, store, ModelAdapter)
+    assert worker.adapter().release.id.version == 1
+    assert "card.md" in (worker.problem() or "")
+    damage(root, 1)
+    with pytest.raises(NotReady, match="No release can be loaded"):
+        Registry(root, store, ModelAdapter).adapter()
+    shutil.copy(root / "triage" / "3" / MANIFEST, root / "kept")
+    monkeypatch.setattr(registries, "RETRY_SECONDS", 0.0)
+    (root / "triage" / "3" / "card.md").write_text(three[2].card)
+    assert worker.adapter().release.id.version == 3  # mended on disk: taken up again by itself
+    assert worker.problem() is None
+
+
+def test_of_two_moves_at_once_one_wins(
+    registry: Registry, three: list[Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = registry.check
+
+    def slow(*given: Any) -> ModelAdapter:
+        found = check(*given)
+        monkeypatch.setattr(registry, "check", check)
+        registry.promote(3, "the other one", "y")
+        return found
+
+    monkeypatch.setattr(registry, "check", slow)
+    with pytest.raises(Conflict, match="came first"):
+        registry.promote(2, "x", "x")
+    assert registry.live() == three[2].id
+    assert [event.kind for event in registry.events()].count("promoted") == 2

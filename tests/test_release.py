@@ -1,0 +1,212 @@
+"""A release folder is accepted only as it was made, and never runs anything on the way in."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
+
+from reviewapp import estimators
+from reviewapp import release as releases
+from reviewapp.adapter import ModelAdapter
+from reviewapp.errors import ReleaseRefused
+from reviewapp.release import FILES, MANIFEST, Release
+
+
+@pytest.fixture
+def folder(release: Release, releases_root: Path, tmp_path: Path) -> Path:
+    """A copy of the default release that a test may damage."""
+    copy = tmp_path / "copy"
+    shutil.copytree(releases_root / "triage" / str(release.id.version), copy)
+    return copy
+
+
+def refused(folder: Path, digest: str | None = None) -> str:
+    with pytest.raises(ReleaseRefused) as error:
+        ModelAdapter(releases.read(folder, digest)).check_golden()
+    return error.value.detail
+
+
+def reseal(folder: Path) -> None:
+    """Make every checksum right again, as someone who may write the folder can."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"] = {name: releases._sha256((folder / name).read_bytes()) for name in FILES}
+    manifest["digest"] = releases._digest({k: v for k, v in manifest.items() if k not in ("version", "digest")})
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        document = json.loads((folder / name).read_text())
+        change(document)
+        (folder / name).write_text(json.dumps(document))
+
+    return damage
+
+
+def test_a_release_is_read_as_it_was_written(release: Release, folder: Path) -> None:
+    again = releases.read(folder, release.id.digest)
+    ModelAdapter(again).check_golden()
+    assert again.id == release.id
+    assert again.contract.as_json() == release.contract.as_json()
+    assert (again.policy, again.golden, again.evaluation) == (release.policy, release.golden, release.evaluation)
+    assert (again.card, again.seed, again.libraries) == (release.card, release.seed, release.libraries)
+    assert again.baseline.rules == release.baseline.rules
+
+
+def test_the_manifest_names_everything_that_lies_there(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert set(manifest["files"]) == set(FILES) == {path.name for path in folder.iterdir()} - {MANIFEST}
+    assert {"python", "scikit-learn", "numpy", "scipy", "pandas", "skops"} == set(manifest["libraries"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_changed_bit_in_any_file_is_found(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    assert name in refused(folder)
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("damage", ["missing", "empty", "link", "pipe", "folder"])
+def test_a_file_that_is_not_there_or_no_plain_file_is_refused(folder: Path, name: str, damage: str) -> None:
+    path = folder / name
+    path.unlink()
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "link":
+        path.symlink_to("/etc/hostname")
+    elif damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "folder":
+        path.mkdir()
+    assert name in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "extra.py").write_text("x"),
+        edit(MANIFEST, lambda m: m["files"].update({"../../etc/passwd": "sha256:0"})),
+        edit(MANIFEST, lambda m: m["files"].pop("card.md")),
+        edit(MANIFEST, lambda m: m.pop("seed")),
+        edit(MANIFEST, lambda m: m.update(more=1)),
+        edit(MANIFEST, lambda m: m.update(format=2)),
+        edit(MANIFEST, lambda m: m.update(version="1")),
+        lambda folder: (folder / MANIFEST).write_text("[]"),
+        edit(MANIFEST, lambda m: m.update(digest="sha256:0")),
+        edit(MANIFEST, lambda m: m.update(seed=1)),
+        lambda folder: (folder / MANIFEST).write_text("[" * 100_000),
+    ],
+)
+def test_a_manifest_that_does_not_agree_with_the_folder_is_refused(folder: Path, damage: Any) -> None:
+    damage(folder)
+    assert refused(folder)
+
+
+def test_the_version_is_no_part_of_the_digest(folder: Path, release: Release) -> None:
+    edit(MANIFEST, lambda m: m.update(version=77))(folder)
+    assert releases.read(folder, release.id.digest).id.digest == release.id.digest
+
+
+def test_a_release_resealed_after_a_change_is_not_the_one_the_ledger_knows(folder: Path, release: Release) -> None:
+    edit("policy.json", lambda p: p.update(threshold=0.0))(folder)
+    reseal(folder)
+    assert releases.read(folder).policy.threshold == 0
+    assert release.id.digest in refused(folder, release.id.digest)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (edit("contract.json", lambda c: c.pop("required")), "allow null"),
+        (edit("policy.json", lambda p: p.pop("threshold")), "policy.json"),
+        (edit("golden.json", lambda g: g["requests"].clear()), "golden.json"),
+        (edit("golden.json", lambda g: g["requests"][0].pop("answers")), "answers"),
+        (
+            edit("golden.json", lambda g: g["requests"][3]["answers"]["model"].update(label="other?")),
+            "request 4, model",
+        ),
+        (edit("golden.json", lambda g: g["requests"][0]["answers"].pop("baseline")), "request 1, baseline"),
+        (lambda folder: (folder / "evaluation.json").write_text("{"), "evaluation.json"),
+        (lambda folder: (folder / "rules.csv").write_text("label,field,words\nother,*,\n"), "baseline"),
+        (lambda folder: (folder / "rules.csv").write_bytes(b"\xff"), "utf-8"),
+        (lambda folder: (folder / "model.skops").write_bytes(pickle.dumps(LogisticRegression())), "model.skops"),
+        (lambda folder: (folder / "model.skops").write_bytes(skops.io.dumps(LogisticRegression())), "model"),
+        (edit(MANIFEST, lambda m: m["libraries"].update({"scikit-learn": "1.0"})), "scikit-learn 1.0"),
+    ],
+)
+def test_a_resealed_release_that_is_wrong_inside_is_refused(folder: Path, damage: Any, says: str) -> None:
+    damage(folder)
+    reseal(folder)
+    assert says in refused(folder)
+
+
+def test_a_model_that_answers_differently_is_another_model(folder: Path, release: Release) -> None:
+    changed = estimators.load((folder / "model.skops").read_bytes(), "model.skops")
+    changed[-1].intercept_[0] += 1e-4
+    (folder / "model.skops").write_bytes(estimators.dump(changed))
+    reseal(folder)
+    assert "golden request" in refused(folder)
+
+
+def test_last_digits_may_move(folder: Path, release: Release) -> None:
+    changed = estimators.load((folder / "model.skops").read_bytes(), "model.skops")
+    changed[-1].intercept_[0] += 1e-8
+    (folder / "model.skops").write_bytes(estimators.dump(changed))
+    reseal(folder)
+    ModelAdapter(releases.read(folder)).check_golden()
+
+
+def test_a_type_that_is_not_trusted_is_refused_by_name() -> None:
+    packed = skops.io.dumps(FunctionTransformer(func=os.system))
+    with pytest.raises(ReleaseRefused, match="system"):
+        estimators.load(packed, "model.skops")
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_unpacked() -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("schema.json", "w") as member:
+        for _ in range(257):
+            member.write(bytes(1 << 20))
+    with pytest.raises(ReleaseRefused, match="unpacks"):
+        estimators.load(out.getvalue(), "model.skops")
+
+
+def test_a_build_that_fails_leaves_nothing_behind(release: Release, tmp_path: Path) -> None:
+    broken = Release(**{**vars(release), "evaluation": {"figure": float("nan")}})
+    with pytest.raises(ValueError, match="JSON"):
+        releases.write(broken, tmp_path)
+    assert releases.versions(tmp_path / "triage") == []
+    assert [path.name for path in tmp_path.iterdir()] == ["triage"]
+
+
+def test_versions_count_on_and_ignore_what_is_no_version(release: Release, tmp_path: Path) -> None:
+    (tmp_path / "triage" / "7").mkdir(parents=True)
+    (tmp_path / "triage" / "note").mkdir()
+    (tmp_path / "triage" / "9").write_text("a file")
+    assert releases.write(release, tmp_path).id.version == 8
+    assert releases.versions(tmp_path / "nowhere") == []
+
+
+def test_two_builds_at_once_get_different_versions(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([[], [1]])  # the other build finished between the look and the rename
+    shutil.copytree(Path(__file__).parent, tmp_path / "triage" / "1")
+    monkeypatch.setattr(releases, "versions", lambda home: next(seen))
+    assert releases.write(release, tmp_path).id.version == 2
+
+
+def test_what_is_no_folder_is_no_release(tmp_path: Path) -> None:
+    assert "no such folder" in refused(tmp_path / "nothing")

@@ -1,0 +1,176 @@
+"""The store keeps what was acknowledged: durable settings, whole transactions, a schema that only goes forward."""
+
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, select
+
+from reviewapp.errors import StoreBusy, StoreError, StoreFull
+from reviewapp.store import Store, metadata, probe, tokens
+
+
+@pytest.fixture
+def store(tmp_path: Path):  # type: ignore[no-untyped-def]
+    made = Store(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield made
+    made.close()
+
+
+def test_settings_are_the_durable_ones(store: Store) -> None:
+    with store.reading() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+        version = tuple(map(int, connection.exec_driver_sql("select sqlite_version()").scalar().split(".")))
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+    assert version >= (3, 51, 3)
+
+
+def test_the_migrations_make_just_the_tables_that_the_code_uses(store: Store) -> None:
+    with store.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_the_file_is_its_owners_alone(store: Store) -> None:
+    store.check_writable("now")
+    assert store.path.stat().st_mode & 0o077 == 0
+
+
+def test_what_fails_half_way_leaves_nothing(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.writing() as connection:
+        connection.execute(insert(probe).values(id=9, written_at="x"))
+        raise ZeroDivisionError
+    with store.reading() as connection:
+        assert connection.execute(select(probe)).all() == []
+
+
+def _count_up(path: Path, times: int) -> None:
+    store = Store(f"sqlite:///{path}")
+    for _ in range(times):
+        with store.writing() as connection:
+            at = connection.scalar(select(probe.c.written_at))
+            connection.execute(probe.update().values(written_at=str(int(at) + 1)))
+    store.close()
+
+
+def test_no_update_of_concurrent_processes_is_lost(store: Store) -> None:
+    with store.writing() as connection:
+        connection.execute(insert(probe).values(id=1, written_at="0"))
+    store.close()
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=_count_up, args=(store.path, 50)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    with store.reading() as connection:
+        assert connection.scalar(select(probe.c.written_at)) == "150"
+
+
+def test_processes_that_start_together_make_one_schema(tmp_path: Path) -> None:
+    stores = [Store(f"sqlite:///{tmp_path / 'new.sqlite3'}") for _ in range(4)]
+    failed: list[Exception] = []
+
+    def open_(store: Store) -> None:
+        try:
+            with store.reading() as connection:
+                connection.execute(select(tokens)).all()
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=open_, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in stores:
+        store.close()
+    assert failed == []
+
+
+def test_a_connection_of_the_parent_is_never_used_by_a_child(store: Store) -> None:
+    store.check_writable("parent")
+    child = os.fork()
+    if child == 0:
+        try:
+            with store.reading() as connection:
+                ok = connection.scalar(select(probe.c.written_at)) == "parent"
+            os._exit(0 if ok else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    store.check_writable("again")
+
+
+def test_a_newer_schema_is_left_alone(store: Store) -> None:
+    with store.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    later = Store(str(store.url))
+    with pytest.raises(StoreError, match="newer version"), later.reading():
+        pass
+    later.close()
+
+
+def test_a_foreign_database_is_left_alone(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "other.sqlite3"
+    other = sqlite3.connect(path)
+    other.execute("create table mine (a)")
+    other.commit()
+    other.close()
+    store = Store(f"sqlite:///{path}")
+    with pytest.raises(StoreError, match="did not make"), store.reading():
+        pass
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite://", "sqlite:///:memory:", "postgresql+psycopg://localhost/x"])
+def test_a_url_that_names_no_sqlite_file_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="REVIEWAPP_DATABASE_URL"):
+        Store(url)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(f"sqlite:///{tmp_path / 'file' / 'x.sqlite3'}").check_writable("now")
+
+
+def test_a_lock_held_by_another_is_busy_and_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reviewapp.store.BUSY_SECONDS", 0)
+    store.check_writable("first")
+    with store.writing():
+        second = Store(str(store.url))
+        with pytest.raises(StoreBusy) as busy:
+            second.check_writable("second")
+        second.close()
+    assert busy.value.retry_after == 1
+    store.check_writable("third")
+
+
+def test_a_full_disk_is_said_and_over_when_there_is_room(store: Store) -> None:
+    with store.reading() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(StoreFull), store.writing() as connection:
+        connection.execute(insert(probe).values(id=1, written_at="x" * 100_000))
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+    store.check_writable("now")
+
+
+def test_a_damaged_file_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "bad.sqlite3"
+    path.write_bytes(b"this is no database at all" * 400)
+    store = Store(f"sqlite:///{path}")
+    with pytest.raises(StoreBusy, match="damaged"):
+        store.check_writable("now")
+    store.close()
