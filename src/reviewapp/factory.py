@@ -98,8 +98,9 @@ def _failed(error: Exception) -> WerkzeugResponse:
     if isinstance(error, exceptions.HTTPException) and error.code is not None and error.code < 400:
         return WerkzeugResponse.force_type(error.get_response(), request.environ)
     known = _known(error)
-    if known.status >= 500:
-        log.error("request %s failed: %s", protocol.request_id(), known.detail, exc_info=error)
+    if known.status >= 500:  # being busy or not ready needs no trace; a failure does
+        trace = error if known.status == 500 else None
+        log.error("request %s failed: %s", protocol.request_id(), known.detail, exc_info=trace)
     protocol.drain()
     if _for_programs():
         response: WerkzeugResponse = protocol.problem(known)
