@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from reviewapp import estimators
 from reviewapp.adapter import ModelAdapter
 from reviewapp.contract import Contract, Field, Outcome
 from reviewapp.factory import create_app
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.release import Release
 from reviewapp.samples import example_record, valid_record
+from reviewapp.store import Store
 from reviewapp.triage import build as triage
 
 from .conformance import CheckedClient
@@ -85,8 +89,39 @@ def adapter(release: Release) -> ModelAdapter:
     return ModelAdapter(release)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables and nothing in them; a copy is made faster than the migrations run."""
+    path = tmp_path_factory.mktemp("database") / "empty.sqlite3"
+    store = Store(f"sqlite:///{path}")
+    with store.reading():
+        pass
+    store.close()
+    return path
+
+
 @pytest.fixture
-def app(tmp_path: Path, release: Release, releases_root: Path) -> Iterator[Flask]:
+def store(tmp_path: Path, empty_database: Path) -> Iterator[Store]:
+    shutil.copy(empty_database, tmp_path / "ledger.sqlite3")
+    made = Store(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def unpack_once() -> Callable[[bytes, str], Any]:
+    return cache(estimators.load)
+
+
+@pytest.fixture
+def app(
+    tmp_path: Path, release: Release, releases_root: Path, empty_database: Path,
+    unpack_once: Callable[[bytes, str], Any], monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Flask]:  # fmt: skip
+    """The app on a database of its own; the same model file is unpacked once for all tests."""
+    monkeypatch.setattr(estimators, "load", unpack_once)
+    (tmp_path / "instance").mkdir()
+    shutil.copy(empty_database, tmp_path / "instance" / "reviewapp.sqlite3")
     app = create_app({"instance": tmp_path / "instance", "releases": releases_root})
     app.test_client_class = CheckedClient
     CheckedClient.contract = release.contract

@@ -12,10 +12,8 @@ from .conftest import Clock
 
 
 @pytest.fixture
-def accounts(tmp_path: Path, clock: Clock):  # type: ignore[no-untyped-def]
-    store = Store(f"sqlite:///{tmp_path / 'a.sqlite3'}")
-    yield Accounts(store, clock)
-    store.close()
+def accounts(store: Store, clock: Clock) -> Accounts:
+    return Accounts(store, clock)
 
 
 def test_a_token_names_its_holder_until_it_is_revoked(accounts: Accounts) -> None:

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +16,6 @@ from reviewapp.store import Store
 from .conftest import Clock
 
 KEY = IdempotencyKey("ann", "k-1", "f" * 64)
-
-
-@pytest.fixture
-def store(tmp_path: Path):  # type: ignore[no-untyped-def]
-    made = Store(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -22,13 +22,6 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path):  # type: ignore[no-untyped-def]
-    made = Store(f"sqlite:///{tmp_path / 'r.sqlite3'}")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def registry(root: Path, store: Store) -> Registry:
     return Registry(root, store, ModelAdapter)
 

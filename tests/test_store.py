@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,15 @@ from reviewapp.store import Store, metadata, probe, tokens
 
 
 @pytest.fixture
-def store(tmp_path: Path):  # type: ignore[no-untyped-def]
-    made = Store(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+def new_store(tmp_path: Path) -> Iterator[Store]:
+    """A store whose tables are made by the migrations, on first use."""
+    made = Store(f"sqlite:///{tmp_path / 'new.sqlite3'}")
     yield made
     made.close()
 
 
-def test_settings_are_the_durable_ones(store: Store) -> None:
-    with store.reading() as connection:
+def test_settings_are_the_durable_ones(new_store: Store) -> None:
+    with new_store.reading() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -32,14 +34,14 @@ def test_settings_are_the_durable_ones(store: Store) -> None:
     assert version >= (3, 51, 3)
 
 
-def test_the_migrations_make_just_the_tables_that_the_code_uses(store: Store) -> None:
-    with store.reading() as connection:
+def test_the_migrations_make_just_the_tables_that_the_code_uses(new_store: Store) -> None:
+    with new_store.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-def test_the_file_is_its_owners_alone(store: Store) -> None:
-    store.check_writable("now")
-    assert store.path.stat().st_mode & 0o077 == 0
+def test_the_file_is_its_owners_alone(new_store: Store) -> None:
+    new_store.check_writable("now")
+    assert new_store.path.stat().st_mode & 0o077 == 0
 
 
 def test_what_fails_half_way_leaves_nothing(store: Store) -> None:

@@ -7,6 +7,7 @@ concurrent updates. Connections are opened on first use, so after the fork of a 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -188,7 +189,7 @@ class Store:
             with self._lock:
                 if self._engine is None:
                     engine = _sqlite_engine(self.url.render_as_string(hide_password=False), self.path)
-                    with _translated(), engine.begin() as connection:
+                    with _one_process_at_a_time(self.path.parent), _translated(), engine.begin() as connection:
                         _upgrade(connection)
                     self._engine = engine
         return self._engine
@@ -268,6 +269,17 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError:
         raise StoreError("The database was made by a newer version of reviewapp; this one leaves it alone.") from None
+
+
+@contextmanager
+def _one_process_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold the folder for the first opening: the change of a new file to WAL fails where another one is making it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
