@@ -126,7 +126,9 @@ def test_what_is_still_being_sent_is_read_away_within_bounds(app: Flask, monkeyp
 
 
 def test_a_request_id_is_taken_over_or_made(api: Any) -> None:
-    assert api("get", "/contract", headers={"X-Request-ID": "abc-1.2_~"}).headers["X-Request-ID"] == "abc-1.2_~"
+    assert (
+        api("get", "/contract", headers={"X-Request-ID": "a:b/c-1.2_~+=@"}).headers["X-Request-ID"] == "a:b/c-1.2_~+=@"
+    )
     for odd in ("", "a b", "x" * 129, "é".encode().decode("latin-1"), '"quoted"'):
         made = api("get", "/contract", headers={"X-Request-ID": odd}).headers["X-Request-ID"]
         assert made != odd

@@ -65,6 +65,6 @@ def _hint(field: Field) -> str:
         parts.append(f"At most {field.length_limit} characters.")
     elif field.kind == "date":
         parts.append(f"Written {field.date_words}.")
-    if field.nullable:
+    if field.nullable and field.choices is None and field.kind != "boolean":
         parts.append("Leave it empty if it is not known.")
     return " ".join(part for part in parts if part)

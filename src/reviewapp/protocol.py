@@ -33,7 +33,7 @@ DRAIN_BYTES, DRAIN_SECONDS = (
     5.0,
 )  # what is read and thrown away so that a refusal reaches the client
 _CHUNK = 1 << 16
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 
 # ---- request ----------------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ class Broken(Exception):
         self.flaw = Flaw("", code, detail, allowed)
 
 
-MISSING = Flaw("", "missing", "This member is required.")
-NULL = Flaw("", "null_not_allowed", "This member may not be null.")
+MISSING = Flaw("", "missing", "This is required.")
+NULL = Flaw("", "null_not_allowed", "This may not be null.")
 UNKNOWN = Flaw("", "unknown_member", "The contract knows no member of this name.")
 NOT_AN_OBJECT = Flaw("", "not_an_object", "This must be an object with named members.")
 NOT_A_LIST = Flaw("", "not_a_list", "This must be a list.")

@@ -77,7 +77,8 @@ def guard() -> None:
     if request.method not in ("GET", "HEAD"):
         _check_origin()
     role = getattr(view, "role", "")
-    g.client = _client()
+    if role != EVERYBODY or request.blueprint == "ui":
+        g.client = _client()
     if role == EVERYBODY:
         return
     if g.client is None:

@@ -97,7 +97,7 @@ def _contract(train: Sequence[Example]) -> Contract:
             Field(name="channel", kind="category", title="Channel", choices=CHANNELS, example="email",
                   description="How the request came in."),
             Field(name="customer_tier", kind="category", title="Customer tier", choices=TIERS, example="pro",
-                  required=False, nullable=True, description="The customer's plan; null where it is not known."),
+                  required=False, nullable=True, description="The customer's plan, where it is known."),
             Field(name="open_tickets", kind="integer", title="Open tickets", minimum=0, example=1,
                   description="Tickets of this customer that are open now.", **seen("open_tickets")),
             Field(name="account_age_days", kind="integer", title="Age of the account", unit="days", minimum=0,
