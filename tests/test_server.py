@@ -162,6 +162,13 @@ def test_a_request_that_is_not_well_formed_gets_one_4xx(service: Service, raw: b
     assert b"Traceback" not in answer
 
 
+@pytest.mark.parametrize("length", [b"99999999999999999999", b"10"])
+def test_a_client_that_says_more_than_it_sends_is_not_waited_for(service: Service, length: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), 10) as connection:
+        connection.sendall(b"POST /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: " + length + b"\r\n\r\n{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 405")
+
+
 def test_a_promotion_is_followed_by_every_worker_before_it_is_acknowledged(
     service: Service, tokens: Any, release: Release
 ) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Request, Response, g, has_request_context, request
@@ -28,10 +29,9 @@ from .schemas import RecordSchema
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
-DRAIN_BYTES, DRAIN_SECONDS = (
-    128 << 20,
-    5.0,
-)  # what is read and thrown away so that a refusal reaches the client
+BODY_PAUSE = 10.0  # seconds without a byte after which a body counts as broken off
+# What is read and thrown away so that a refusal reaches a client that is still sending.
+DRAIN_BYTES, DRAIN_SECONDS, DRAIN_PAUSE = 128 << 20, 5.0, 1.0
 _CHUNK = 1 << 16
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
@@ -72,14 +72,21 @@ def read_body(limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise too_large(limit)
     body = bytearray()
-    for chunk in _chunks(request, limit + 1):
-        body += chunk
+    with _patience(BODY_PAUSE):
+        for chunk in _chunks(request, limit + 1):
+            body += chunk
     if len(body) > limit:
         raise too_large(limit)
     if request.content_length is not None and len(body) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length says.")
     g.body = whole = bytes(body)
     return whole
+
+
+def read_form() -> Mapping[str, str]:
+    """Return the fields of a submitted form; Flask's own limits refuse one that is too large."""
+    with _patience(BODY_PAUSE):
+        return request.form
 
 
 def too_large(limit: int) -> TooLarge:
@@ -92,14 +99,29 @@ def drain() -> None:
         return
     ends = time.monotonic() + DRAIN_SECONDS
     try:
-        for _ in _chunks(request, DRAIN_BYTES):
-            if time.monotonic() > ends:
-                break
+        with _patience(DRAIN_PAUSE):
+            for _ in _chunks(request, DRAIN_BYTES):
+                if time.monotonic() > ends:
+                    break
     except BadRequest:
         return  # the client broke off; nobody is left to be answered
 
 
-def _chunks(source: Request, most: int) -> Any:
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Wait no longer than this for the next byte: gunicorn's threads would wait for ever."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        yield
+        return
+    connection.settimeout(seconds)
+    try:
+        yield
+    finally:
+        connection.settimeout(None)
+
+
+def _chunks(source: Request, most: int) -> Iterator[bytes]:
     """Yield the raw body, `most` bytes at most, without keeping it."""
     stream, left = source.environ["wsgi.input"], most
     if source.content_length is not None:

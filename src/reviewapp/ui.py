@@ -13,7 +13,7 @@ from .forms import Input, as_typed, inputs, typed
 from .parts import parts
 from .policy import LOW_CONFIDENCE, OPTIONS_DISAGREE, OUTSIDE_SEEN
 from .prediction import Call, Prediction
-from .protocol import request_id
+from .protocol import read_form, request_id
 from .samples import example_record
 from .schemas import form_schema
 from .security import COOKIE, EVERYBODY, client, drop_session, keep_session, needs
@@ -64,7 +64,7 @@ def try_it() -> ResponseReturnValue:
 def submit() -> ResponseReturnValue:
     """Answer a submitted form, then show it at an address of its own: going back or reloading asks nothing twice."""
     adapter = parts.registry.adapter()
-    text = typed(adapter.contract, request.form)
+    text = typed(adapter.contract, read_form())
     try:
         record = form_schema(adapter.contract).load(text, "/input")
     except InvalidInput as error:
@@ -94,7 +94,7 @@ def sign_in() -> ResponseReturnValue:
 @needs(EVERYBODY)
 def sign_in_with_token() -> ResponseReturnValue:
     """Open a session for the holder of an API token."""
-    token = request.form.get("token", "").strip()
+    token = read_form().get("token", "").strip()
     secret = parts.accounts.open_session(token) if token else None
     if secret is None:
         error = "This token is unknown, has expired or was revoked." if token else "Enter a token."
