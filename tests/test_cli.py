@@ -151,6 +151,7 @@ def test_serve_builds_what_is_missing_checks_the_port_and_greets(
         when_ready()
 
     monkeypatch.setattr(cli, "run_server", fake_server)
+    monkeypatch.setattr(cli, "hold_instance", lambda settings: None)  # test_server shows it with real processes
     monkeypatch.setattr(cli.subprocess, "run", lambda *given, **more: run("build") and _Done())
     port = str(free_port())
     greeted = run("serve", REVIEWAPP_BIND=f"127.0.0.1:{port}").stdout
@@ -186,6 +187,11 @@ def test_an_address_that_cannot_be_listened_on_is_said(tmp_path: Path, bind: str
         return
     with pytest.raises(UsageError, match="cannot be listened on"):
         server.check_address(settings)
+
+
+def test_a_socket_that_is_handed_over_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    server.check_address(load_settings({"instance": tmp_path, "bind": "203.0.113.1:80"}, {}))
 
 
 def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:

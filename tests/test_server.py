@@ -2,8 +2,12 @@
 
 import http.client
 import json
+import os
 import random
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +21,7 @@ from reviewapp.release import Release
 from reviewapp.samples import broken_requests, valid_record
 from reviewapp.triage import generator
 
-from .service import Service
+from .service import Service, free_port
 
 pytestmark = pytest.mark.server
 PREDICT = "/api/v1/predictions"
@@ -190,19 +194,24 @@ def test_a_promotion_is_followed_by_every_worker_before_it_is_acknowledged(
     assert version(0) == 1
 
 
-def test_a_taken_port_is_said_in_one_line(service: Service) -> None:
-    second = service.command("serve")
-    assert second.returncode == 2
-    assert second.stderr.count("\n") == 1
-    assert f"port {service.port} on 127.0.0.1 is taken" in second.stderr
+def test_a_taken_port_and_a_taken_instance_folder_are_said_in_one_line(service: Service) -> None:
+    other = {**service.environment, "REVIEWAPP_BIND": f"127.0.0.1:{free_port()}"}
+    for environment, says in (
+        (service.environment, f"port {service.port} on 127.0.0.1 is taken"),
+        (other, f"A service runs from {service.instance} already"),
+    ):
+        second = subprocess.run(
+            [sys.executable, "-m", "reviewapp", "serve"], env=environment, capture_output=True, text=True
+        )
+        assert second.returncode == 2
+        assert second.stderr.count("\n") == 1
+        assert says in second.stderr
+    assert (service.instance / "gunicorn.pid").read_text().strip() == str(service.process.pid)
 
 
 def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
     service: Service, tokens: Any, release: Release
 ) -> None:
-    import os
-    import signal
-
     body = {"input": release.golden[1].input}
     kept: list[str] = []
     for i in range(30):
@@ -228,6 +237,9 @@ def test_after_everything_was_killed_the_next_start_has_the_whole_ledger(
     verdict = {"verdict": "corrected", "label": "bug", "note": "before the crash"}
     service.call("PUT", f"{PREDICT}/{kept[0]}/verdict", verdict, tokens["review"])
     service.kill()
+    (service.instance / "gunicorn.pid").write_text(
+        str(os.getpid())
+    )  # left behind, and the pid is another program's now
     service.start()
     for prediction_id in kept:
         assert service.call("GET", f"{PREDICT}/{prediction_id}", None, tokens["submit"])[0] == 200

@@ -17,7 +17,7 @@ from .config import load_settings, settings_table
 from .errors import ReviewappError
 from .factory import create_app, make_parts
 from .parts import Parts
-from .server import address, check_address, curl_line
+from .server import address, check_address, curl_line, hold_instance
 from .server import serve as run_server
 from .triage import build as triage
 
@@ -52,6 +52,7 @@ def serve() -> None:
     """Start the service (gunicorn); builds the default release if there is none."""
     settings = load_settings()
     check_address(settings)
+    hold_instance(settings)
     parts = make_parts(settings)
     if parts.registry.live() is None:
         # In a process of its own: nothing of a model may be in memory when the workers are forked.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import shlex
 import socket
 from collections.abc import Callable
@@ -18,6 +20,8 @@ from .samples import example_record
 
 # One thread a worker inside numeric libraries: workers are the parallelism, and OpenMP does not survive a fork.
 NUMERIC_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+_INHERITED = {"LISTEN_FDS", "GUNICORN_FD"}  # a socket that systemd, or gunicorn's own re-execution, hands over
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
@@ -43,7 +47,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
 
 def check_address(settings: Settings) -> None:
     """Raise UsageError where the address cannot be listened on, before anything is started."""
-    if settings.bind.startswith("unix:"):
+    if settings.bind.startswith("unix:") or _INHERITED & set(os.environ):
         return
     host, _, port = settings.bind.rpartition(":")
     host = host.strip("[]")
@@ -58,6 +62,25 @@ def check_address(settings: Settings) -> None:
             else:
                 reason = f"{settings.bind} cannot be listened on ({error.strerror})"
             raise UsageError(f"The service cannot start: {reason}.") from None
+
+
+def hold_instance(settings: Settings) -> int:
+    """Make this process the only one that serves from the instance folder; return the descriptor that holds it.
+
+    The lock ends with the process, also with one that is killed, so a pid file left behind is known to be stale; a
+    pid alone may meanwhile be another program's.
+    """
+    settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(settings.instance / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UsageError(
+            f"A service runs from {settings.instance} already; stop it, or set REVIEWAPP_INSTANCE for a second one."
+        ) from None
+    (settings.instance / "gunicorn.pid").unlink(missing_ok=True)
+    return descriptor
 
 
 def serve(settings: Settings, make_app: Callable[[], Any], when_ready: Callable[[], None]) -> None:
