@@ -24,7 +24,7 @@ lint: .venv/.dev ## style and types
 docs: .venv/.dev ## make docs/settings.md and docs/openapi.json anew
 	@$(BIN)/python -m tests.made_files
 
-dist: .venv/.dev ## build the wheel and the source package into dist/
+dist: .venv/.dev ## build the wheel into dist/
 	@rm -rf build/lib build/bdist.* dist && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## remove what can be made again; the instance folder stays

@@ -102,6 +102,9 @@ class Service:
     def curl(self) -> dict[str, Any]:
         """What the printed curl line sends: path, headers and body."""
         [line] = re.findall(r"^\s*(curl .*)$", self.output, re.MULTILINE)
+        return self.read_curl(line)
+
+    def read_curl(self, line: str) -> dict[str, Any]:
         words = shlex.split(line)
         given = [(words[i], words[i + 1]) for i in range(len(words) - 1)]
         headers = dict(value.split(": ", 1) for flag, value in given if flag == "-H")

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -63,6 +64,21 @@ def test_the_printed_link_signs_in_once(service: Service) -> None:
     cookie = headers["Set-Cookie"].split(";")[0]
     assert service.call("GET", "/", None, {"Cookie": cookie})[0] == 200
     assert service.call("GET", service.link)[0] == 401
+
+
+def test_the_examples_of_the_readme_work_as_they_stand(service: Service, tokens: Any) -> None:
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+    readme = readme.replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
+    token = tokens["submit"]["Authorization"].removeprefix("Bearer ")
+    [program] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "TOKEN": token}, capture_output=True, text=True
+    )
+    assert done.stdout == "access auto access\n", done.stderr
+    [line] = re.findall(r"\$ (curl .*?)\n```", readme, re.DOTALL)
+    sent = service.read_curl(line.replace("\\\n", " ").replace("$TOKEN", token))
+    status, made, _ = service.call("POST", sent["path"], sent["body"], sent["headers"])
+    assert (status, made["reference"], made["output"]["label"]) == (201, "ticket-4711", "billing")
 
 
 def test_two_thousand_generated_requests_get_the_right_status_and_pointer(
