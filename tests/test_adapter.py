@@ -143,7 +143,7 @@ def test_a_regression_is_refused_plainly() -> None:
 @pytest.mark.parametrize("answer", [{}, None, {"label": "a"}, {"label": "a", "probabilities": {"a": "x"}}])
 def test_a_golden_answer_of_another_shape_is_refused(answer: Any) -> None:
     golden = (Golden(RECORD, {"model": answer, "baseline": answer}),)
-    with pytest.raises(ReleaseRefused, match="golden request 1"):
+    with pytest.raises(ReleaseRefused, match="Golden request 1"):
         adapter([0.25, 0.75], golden=golden).check_golden()
 
 

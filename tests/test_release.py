@@ -157,7 +157,7 @@ def test_a_model_that_answers_differently_is_another_model(folder: Path, release
     changed[-1].intercept_[0] += 1e-4
     (folder / "model.skops").write_bytes(estimators.dump(changed))
     reseal(folder)
-    assert "golden request" in refused(folder)
+    assert "Golden request" in refused(folder)
 
 
 def test_last_digits_may_move(folder: Path, release: Release) -> None:

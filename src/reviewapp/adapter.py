@@ -154,11 +154,11 @@ class ModelAdapter:
             try:
                 outputs = self.outputs(option, frame)
             except ModelBroken as error:
-                raise ReleaseRefused(f"{self.release.id}: {error.detail}") from error
+                raise ReleaseRefused(error.detail) from error
             for number, (row, output) in enumerate(zip(golden, outputs, strict=True), 1):
                 difference = _difference(row.answers.get(option), output)
                 if difference:
-                    raise ReleaseRefused(f"{self.release.id}: golden request {number}, {option}: {difference}.")
+                    raise ReleaseRefused(f"Golden request {number}, {option}: {difference}.")
 
 
 def _difference(expected: Any, output: dict[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from . import __version__
 from .accounts import ROLES
 from .config import load_settings, settings_table
-from .errors import ReviewappError
+from .errors import ReleaseRefused, ReviewappError
 from .factory import create_app, make_parts
 from .parts import Parts
 from .server import address, check_address, curl_line, hold_instance
@@ -119,7 +119,10 @@ def verify(path: Path) -> None:
     parts = _parts()
     here = path.absolute()
     known = [event.id.digest for event in parts.registry.built() if parts.registry.folder(event.id) == here]
-    adapter = parts.registry.check(path, known[0] if known else None)
+    try:
+        adapter = parts.registry.check(path, known[0] if known else None)
+    except ReleaseRefused as error:
+        raise ReleaseRefused(f"{path} is refused. {error.detail}") from error
     rows = len(adapter.release.golden)
     click.echo(f"{adapter.release.id} is accepted: {rows} golden requests answered right.\n{adapter.release.id.digest}")
 

@@ -20,7 +20,7 @@ ReviewappError                      500  internal-error
 └── UsageError                      422  wrong-use              (command line: exit code 2)
     ├── ContractError               422  invalid-contract
     ├── ReleaseRefused              422  release-refused
-    └── StoreError                  422  wrong-store
+    └── StoreError                  503  wrong-store
 
 The slug ends the `type` of the problem document (RFC 9457); `exit_code` is what the command line returns.
 """
@@ -197,6 +197,7 @@ class ReleaseRefused(UsageError):
 
 
 class StoreError(UsageError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE  # for a caller the service is not ready; its operator used it wrongly
     slug = "wrong-store"
     title = "The store cannot be used"
 

@@ -98,7 +98,7 @@ class Registry:
         try:
             adapter = self.check(self.folder(release_id), release_id.digest)
         except ReleaseRefused as error:
-            self._refused[release_id] = (time.monotonic(), error.detail)
+            self._refused[release_id] = (time.monotonic(), f"{release_id}: {error.detail}")
             return None
         self._refused.pop(release_id, None)
         return adapter

@@ -129,7 +129,7 @@ def versions(home: Path) -> list[int]:
 
 
 def read(path: Path, expected_digest: str | None = None) -> Release:
-    """Read a release folder; raise ReleaseRefused saying why it is not accepted.
+    """Read a release folder; raise ReleaseRefused saying why it is not accepted, without naming where it lies.
 
     Every file must be there, be a plain file and have its digest before any of them is interpreted.
     `expected_digest` is the one that the ledger wrote down: the manifest's own only proves that it agrees with itself.
@@ -137,12 +137,12 @@ def read(path: Path, expected_digest: str | None = None) -> Release:
     manifest = _manifest(path)
     contents = _checked_files(path, manifest)
     if manifest["digest"] != _digest({k: v for k, v in manifest.items() if k not in ("version", "digest")}):
-        raise ReleaseRefused(f"{path}: the digest in {MANIFEST} is not that of its content.")
+        raise ReleaseRefused(f"The digest in {MANIFEST} is not that of its content.")
     if expected_digest is not None and manifest["digest"] != expected_digest:
-        raise ReleaseRefused(f"{path}: its digest is {manifest['digest']}, and the ledger knows {expected_digest}.")
+        raise ReleaseRefused(f"Its digest is {manifest['digest']}, and the ledger knows {expected_digest}.")
     made_with, here = manifest["libraries"].get("scikit-learn"), library_version("scikit-learn")
     if made_with != here:
-        raise ReleaseRefused(f"{path} was built with scikit-learn {made_with}, and {here} runs here: build it again.")
+        raise ReleaseRefused(f"It was built with scikit-learn {made_with}, and {here} runs here: build it again.")
     try:
         contract = Contract.from_json(_parsed(contents, "contract.json"))
         policy = Policy.from_json(_parsed(contents, "policy.json"))
@@ -150,11 +150,9 @@ def read(path: Path, expected_digest: str | None = None) -> Release:
         golden = tuple(Golden(**row) for row in _parsed(contents, "golden.json")["requests"])
         card = contents["card.md"].decode()
     except (ContractError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise ReleaseRefused(f"{path}: {error}") from error
+        raise ReleaseRefused(str(error)) from error
     if not golden:
-        raise ReleaseRefused(
-            f"{path}: golden.json holds no request, so nothing shows that the model still answers right."
-        )
+        raise ReleaseRefused("golden.json holds no request, so nothing shows that the model still answers right.")
     return Release(
         id=ReleaseId(manifest["name"], manifest["version"], manifest["digest"]),
         contract=contract,
@@ -173,7 +171,7 @@ def read_contract(path: Path) -> Contract:
     """Read the contract of a release folder alone, its digest checked; raise ReleaseRefused."""
     content = _plain_file(path / "contract.json")
     if _sha256(content) != _manifest(path)["files"].get("contract.json"):
-        raise ReleaseRefused(f"{path / 'contract.json'} was changed after the release was made: its digest differs.")
+        raise ReleaseRefused("contract.json was changed after the release was made: its digest differs.")
     return Contract.from_json(_parsed({"contract.json": content}, "contract.json"))
 
 
@@ -216,7 +214,7 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 def _manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
-        raise ReleaseRefused(f"{path} is no release: there is no such folder.")
+        raise ReleaseRefused("There is no such folder.")
     manifest = _parsed({MANIFEST: _plain_file(path / MANIFEST)}, MANIFEST)
     kinds = {
         "format": int,
@@ -228,9 +226,9 @@ def _manifest(path: Path) -> dict[str, Any]:
         "seed": int,
     }
     if not isinstance(manifest, dict) or {k: type(v) for k, v in manifest.items()} != kinds:
-        raise ReleaseRefused(f"{path / MANIFEST} must hold just {', '.join(kinds)}, each of its own kind.")
+        raise ReleaseRefused(f"{MANIFEST} must hold just {', '.join(kinds)}, each of its own kind.")
     if manifest["format"] != FORMAT:
-        raise ReleaseRefused(f"{path} has format {manifest['format']}; this version reads format {FORMAT}.")
+        raise ReleaseRefused(f"It has format {manifest['format']}; this version reads format {FORMAT}.")
     return manifest
 
 
@@ -238,12 +236,12 @@ def _checked_files(path: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
     listed, there = set(manifest["files"]), {entry.name for entry in path.iterdir()}
     if listed != set(FILES) or there != listed | {MANIFEST}:
         odd = sorted((listed | there) ^ (set(FILES) | {MANIFEST})) or sorted(there ^ (listed | {MANIFEST}))
-        raise ReleaseRefused(f"{path} must hold and list just {', '.join(FILES)}; wrong: {', '.join(odd)}.")
+        raise ReleaseRefused(f"The folder must hold and list just {', '.join(FILES)}; wrong: {', '.join(odd)}.")
     contents = {}
     for name in FILES:
         contents[name] = _plain_file(path / name)
         if _sha256(contents[name]) != manifest["files"][name]:
-            raise ReleaseRefused(f"{path / name} was changed after the release was made: its digest differs.")
+            raise ReleaseRefused(f"{name} was changed after the release was made: its digest differs.")
     return contents
 
 
@@ -252,13 +250,13 @@ def _plain_file(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise ReleaseRefused(f"{path} cannot be read: {error.strerror}.") from None
+        raise ReleaseRefused(f"{path.name} cannot be read: {error.strerror}.") from None
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            raise ReleaseRefused(f"{path} is no plain file.")
+            raise ReleaseRefused(f"{path.name} is no plain file.")
         if facts.st_size > MAX_FILE:
-            raise ReleaseRefused(f"{path} has {facts.st_size:,} bytes; more than {MAX_FILE:,} is refused.")
+            raise ReleaseRefused(f"{path.name} has {facts.st_size:,} bytes; more than {MAX_FILE:,} is refused.")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:

@@ -225,7 +225,7 @@ def _sqlite_engine(url: str, path: Path) -> Engine:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
     except OSError as error:
-        raise StoreError(f"{path} cannot be opened for writing: {error.strerror}.") from None
+        raise StoreError(f"The ledger's file (REVIEWAPP_DATABASE_URL) cannot be opened: {error.strerror}.") from None
     engine = create_engine(
         url,
         module=dbapi2,
