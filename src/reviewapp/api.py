@@ -170,8 +170,8 @@ def _idempotency_key() -> IdempotencyKey | None:
         return None
     if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
         raise BadRequest("An Idempotency-Key is 1 to 255 printable ASCII characters.")
-    parts_of_it = (request.path.encode(), request.query_string, g.body)
-    fingerprint = hashlib.sha256(b"\0".join(parts_of_it)).hexdigest()
+    asked = b"\0".join((request.path.encode(), request.query_string, g.body))
+    fingerprint = hashlib.sha256(asked).hexdigest()
     return IdempotencyKey(client().name, key, fingerprint)
 
 

@@ -245,8 +245,7 @@ class RecordSchema:
         try:
             return self.named(self._schema.load(value))
         except ValidationError as error:
-            assert isinstance(error.messages, dict)  # noqa: S101 (a schema's errors always are)
-            raise InvalidInput(_flaws(error.messages, parent)) from None
+            raise InvalidInput(_flaws(error.messages_dict, parent)) from None
 
     def named(self, loaded: Mapping[str, Any]) -> Record:
         """Return a loaded object under the contract's names, in the contract's order."""
@@ -263,8 +262,7 @@ class _Envelope:
         try:
             loaded = self._schema.load(body)
         except ValidationError as error:
-            assert isinstance(error.messages, dict)  # noqa: S101 (a schema's errors always are)
-            raise InvalidInput(_flaws(error.messages, "")) from None
+            raise InvalidInput(_flaws(error.messages_dict, "")) from None
         return dict(loaded)
 
 
