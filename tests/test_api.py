@@ -288,6 +288,11 @@ def test_releases_are_listed_moved_and_rolled_back(
     back = api("post", "/releases/rollback", json={"reason": "too strict"}, role="admin").json
     assert (back["event"], back["version"]) == ("rolled_back", release.id.version)
     assert api("post", "/releases/rollback", json={"reason": "x"}, role="admin").status_code == 409
+    (parts.registry.folder(second.id) / "card.md").write_text("changed")
+    damaged = api("post", f"/releases/{second.id.version}/promote", json={"reason": "x"}, role="admin")
+    assert (damaged.status_code, damaged.json["type"]) == (409, "/problems/release-refused")
+    assert "card.md" in damaged.json["detail"]
+    assert str(tmp_path) not in damaged.text
     assert api("post", "/releases/999/promote", json={"reason": "x"}, role="admin").status_code == 404
     assert api("post", "/releases/rollback", json={}, role="admin").status_code == 422
     assert api("post", "/releases/rollback", json={"reason": "x"}, role="review").status_code == 403

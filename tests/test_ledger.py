@@ -96,7 +96,7 @@ def test_pages_go_from_new_to_old_in_the_order_of_keeping_even_when_the_clock_ju
     assert (len(page), cursor) == (5, None)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "c2VxOg", "c2VxOi0x", "é", "c2VxOjk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"])
+@pytest.mark.parametrize("cursor", ["", "x", "c", "c-1", "c１", "c" + "9" * 19])
 def test_a_cursor_that_is_none_of_ours_is_refused(ledger: Ledger, cursor: str) -> None:
     with pytest.raises(InvalidInput):
         ledger.predictions({}, 2, cursor)

@@ -19,7 +19,7 @@ ReviewappError                      500  internal-error
 ├── StoreFull                       507  store-full
 └── UsageError                      422  wrong-use              (command line: exit code 2)
     ├── ContractError               422  invalid-contract
-    ├── ReleaseRefused              422  release-refused
+    ├── ReleaseRefused              409  release-refused
     └── StoreError                  503  wrong-store
 
 The slug ends the `type` of the problem document (RFC 9457); `exit_code` is what the command line returns.
@@ -191,6 +191,7 @@ class ContractError(UsageError):
 
 
 class ReleaseRefused(UsageError):
+    status = HTTPStatus.CONFLICT  # the request is right, what lies in the folder is not
     slug = "release-refused"
     title = "The release is refused"
     exit_code = 1

@@ -10,6 +10,7 @@ from apispec import APISpec
 from . import __version__
 from .contract import Contract, Field, Outcome
 from .explain import SHOWN_TERMS
+from .ledger import CURSOR
 from .policy import REASONS
 from .prediction import DECISIONS, OPTIONS, SOURCES
 from .samples import example_record
@@ -270,8 +271,16 @@ def _response(description: str, media_type: str, name: str | None) -> dict[str, 
     return {"description": description, "content": {media_type: {"schema": schema}}}
 
 
+_TIME_PATTERN = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?$"
+)
+_PATTERNS = {"cursor": f"^{CURSOR}$", "since": _TIME_PATTERN, "until": _TIME_PATTERN}
+
+
 def _parameter(field: Field) -> dict[str, Any]:
     schema = _member(field)
+    if field.name in _PATTERNS:
+        schema["pattern"] = _PATTERNS[field.name]
     schema["type"] = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
     if "enum" in schema:
         schema["enum"] = [value for value in schema["enum"] if value is not None]
