@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from tqdm import tqdm
@@ -23,7 +22,6 @@ from .triage import build as triage
 
 RUN_TOKEN = "make-run"  # noqa: S105 (a name, no secret)
 ACTOR = "command line"
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
