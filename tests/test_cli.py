@@ -71,6 +71,8 @@ def test_a_token_is_printed_alone_and_once(run: Callable[..., Result]) -> None:
         ("token", "create", "", "--role", "submit"),
         ("promote", "1"),
         ("promote", "one", "--reason", "x"),
+        ("token", "create", "ann", "--role", "submit", "--days", "nan"),
+        ("token", "create", "ann", "--role", "submit", "--days", "99999999"),
         ("nonsense",),
         ("verify",),
     ],
@@ -96,6 +98,7 @@ def test_build_list_promote_and_roll_back(run: Callable[..., Result], release: R
     assert "It is live" in first.stdout
     second = run("build")
     assert "reviewapp promote 2 --reason" in second.stdout
+    assert run("promote", "2", "--reason", " ").exit_code == 2
     assert run("promote", "2", "--reason", "newer").stdout == "triage/2 is live.\n"
     lines = run("releases").stdout.splitlines()
     assert lines[0].startswith("live triage/2")
@@ -158,7 +161,8 @@ def test_serve_builds_what_is_missing_checks_the_port_and_greets(
     assert f"http://127.0.0.1:{port}/sign-in?link=" in greeted
     assert "Authorization: Bearer ra_" in greeted
     off = run("serve", REVIEWAPP_BIND=f"127.0.0.1:{port}", REVIEWAPP_AUTH="off").stdout
-    assert "sign-in" not in off
+    assert "sign-in?" not in off
+    assert "everyone on this machine is admin" in off
     assert "Bearer" not in off
     foreign = run("serve", REVIEWAPP_BIND=f"0.0.0.0:{port}").stdout  # an admin link is for this machine alone
     assert "sign-in" not in foreign
@@ -192,6 +196,12 @@ def test_an_address_that_cannot_be_listened_on_is_said(tmp_path: Path, bind: str
 def test_a_socket_that_is_handed_over_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDS", "1")
     server.check_address(load_settings({"instance": tmp_path, "bind": "203.0.113.1:80"}, {}))
+
+
+def test_an_instance_that_is_no_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="REVIEWAPP_INSTANCE"):
+        server.hold_instance(load_settings({"instance": tmp_path / "file"}, {}))
 
 
 def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:

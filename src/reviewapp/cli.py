@@ -78,8 +78,10 @@ def _print_welcome(parts: Parts) -> None:
             link = f"/sign-in?link={parts.accounts.create_link('owner', 'admin')}"
     contract = parts.registry.contract()
     click.echo(f"\nreviewapp answers on {base} (stop: Ctrl+C)")
-    if link or token is None:
+    if link:
         click.echo(f"\nSign in, once, within an hour:\n  {base}{link}")
+    elif token is None:
+        click.echo(f"\nSign-in is off: everyone on this machine is admin. Open\n  {base}/")
     click.echo(f"\nAsk from a script (the token lasts a day):\n  {curl_line(base, token, contract)}\n")
     sys.stdout.flush()
 
@@ -158,8 +160,8 @@ def token() -> None:
 @token.command("create")
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True)
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Days until it expires.")
-def create_token(name: str, role: str, days: float | None) -> None:
+@click.option("--days", type=click.IntRange(1, 36500), help="Days until it expires.")
+def create_token(name: str, role: str, days: int | None) -> None:
     """Print a new token for NAME, once; only its hash is kept."""
     click.echo(_parts().accounts.create_token(name, role, days))
 

@@ -62,7 +62,9 @@ class Settings:
     """What an operator can set. `REVIEWAPP_BIND` in the environment is `bind` here and `BIND` in config.py."""
 
     instance: Path = _row(None, Path, "`instance/`", "Folder of the database, the releases and the secrets.")
-    database_url: str = _row("", str, "SQLite in the instance folder", "Any SQLAlchemy URL of the ledger.")
+    database_url: str = _row(
+        "", str, "SQLite in the instance folder", "URL of the ledger; this version takes `sqlite:///…` only."
+    )
     releases: Path = _row(None, Path, "`releases/` in the instance folder", "Folder that holds the releases.")
     hosts: tuple[str, ...] = _row(
         LOOPBACK_NAMES, _names, "loopback names", "`Host` values that are answered, separated by commas."

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from . import release as releases
 from .adapter import ModelAdapter
 from .contract import Contract
-from .errors import Conflict, NotFound, NotReady, ReleaseRefused
+from .errors import Conflict, NotFound, NotReady, ReleaseRefused, UsageError
 from .prediction import timestamp, utcnow
 from .release import Release, ReleaseId
 from .store import Store, release_events
@@ -189,6 +189,8 @@ class Registry:
         return self._move("rolled_back", before[-2], before[-1], reason, actor)
 
     def _move(self, kind: str, target: ReleaseId, pointer: ReleaseId | None, reason: str, actor: str) -> ReleaseEvent:
+        if not reason.strip():
+            raise UsageError("A reason is needed; it is kept in the release log.")
         adapter = self.check(self.folder(target), target.digest)
         with self._store.writing() as connection:
             if _live(connection) != pointer:

@@ -70,7 +70,10 @@ def hold_instance(settings: Settings) -> int:
     The lock ends with the process, also with one that is killed, so a pid file left behind is known to be stale; a
     pid alone may meanwhile be another program's.
     """
-    settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"REVIEWAPP_INSTANCE is {settings.instance}, which is no folder: {error.strerror}.") from None
     descriptor = os.open(settings.instance / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
