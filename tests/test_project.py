@@ -62,8 +62,8 @@ def test_every_dependency_is_pinned() -> None:
 
 ORDER = """
 errors places config strictjson | contract | schemas samples forms frames policy rules estimators release |
-explain prediction adapter store ledger registry accounts openapi | evaluation triage | parts | protocol security |
-api ui server | factory | cli | __main__
+explain prediction adapter store ledger registry accounts openapi | evaluation golden triage |
+parts | protocol security | api ui server | factory | cli | __main__
 """
 
 

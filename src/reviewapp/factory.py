@@ -7,7 +7,7 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 store ledger registry accounts         keeping: predictions, the live release, who may do what
 3 openapi                                the contract and the routes as one document
-4 evaluation triage/                     the default model
+4 evaluation golden triage/              what a release says of itself; the default model
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 7 api ui server                          the doors, and gunicorn
 8 factory    9 cli __main__              joined together, and the command

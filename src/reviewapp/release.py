@@ -62,10 +62,11 @@ class ReleaseId:
 
 @dataclass(frozen=True)
 class Golden:
-    """A request and what each option must answer to it."""
+    """A request and what each option must answer to it; one with a title is a sample that the page offers."""
 
     input: dict[str, Any]
     answers: dict[str, dict[str, Any]]
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Release:
     card: str
     seed: int
     libraries: dict[str, str]
+
+    @property
+    def samples(self) -> tuple[Golden, ...]:
+        """The golden requests to offer a person, in order."""
+        return tuple(row for row in self.golden if row.title)
 
 
 def write(release: Release, root: Path) -> Release:
@@ -181,7 +187,12 @@ def libraries_here() -> dict[str, str]:
 
 
 def _contents(release: Release) -> dict[str, bytes]:
-    golden = {"requests": [{"input": row.input, "answers": row.answers} for row in release.golden]}
+    golden = {
+        "requests": [
+            ({"title": row.title} if row.title else {}) | {"input": row.input, "answers": row.answers}
+            for row in release.golden
+        ]
+    }
     return {
         "contract.json": _json(release.contract.as_json()),
         "policy.json": _json(release.policy.as_json()),

@@ -9,7 +9,7 @@ import csv
 import io
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -54,14 +54,35 @@ class BrokenRequest:
     rule: str
 
 
-def valid_record(contract: Contract, rng: random.Random) -> Record:
-    """Return a record that keeps every hard rule; an optional member is at times null and at times absent."""
+def valid_record(contract: Contract, rng: random.Random, like: Sequence[Record] = ()) -> Record:
+    """Return a record that keeps every hard rule; an optional member is at times null and at times absent.
+
+    Its texts are made of a few odd words, or, where there are records to be `like`, are theirs.
+    """
     record: Record = {}
     for field in contract.fields:
         if not field.required and rng.random() < 0.1:
             continue
         record[field.name] = None if field.nullable and rng.random() < 0.15 else _valid_value(field, rng)
+        texts = [other[field.name] for other in like if isinstance(other.get(field.name), str)]
+        if texts and field.kind == "text" and record[field.name] is not None:
+            record[field.name] = rng.choice(texts)
     return record
+
+
+def outside_record(contract: Contract, record: Record) -> Record | None:
+    """Return the record with one value outside of what training saw, within the hard rules; None where none can be."""
+    for field in contract.fields:
+        high = field.limits[1]
+        value: Value = None
+        if field.kind in ("number", "integer") and field.seen_maximum is not None:
+            value = min(high, 2 * float(field.seen_maximum) - float(field.seen_minimum or 0) + 1)
+            value = int(value) if field.kind == "integer" else value
+        elif field.kind == "category" and field.seen_choices is not None:
+            value = "something else"
+        if field.outside_seen(value) is not None:
+            return {**record, field.name: value}
+    return None
 
 
 def example_record(contract: Contract) -> Record:

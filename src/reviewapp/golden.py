@@ -1,0 +1,63 @@
+"""The requests that a release carries: golden ones with the answers they must get, some of them samples to click.
+
+A sample is a golden request with a title: what the page offers to try has been answered right before it is offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from .adapter import ModelAdapter
+from .contract import Record
+from .frames import to_frame
+from .release import Golden, Release
+from .samples import outside_record
+
+CLEAR, CLEAR_TOO = "A clear one", "Another clear one"
+UNKNOWN = "One with something unknown"
+DIFFERENT = "One that model and baseline see differently"
+HARD = "A hard one"
+OUTSIDE = "One outside of what training saw"
+TITLES = (CLEAR, CLEAR_TOO, UNKNOWN, DIFFERENT, HARD)
+
+
+def with_golden(release: Release, records: Sequence[Record], more: Sequence[Record] = ()) -> Release:
+    """Return the release with golden requests: its samples, chosen from records kept apart, then `more` of any kind."""
+    chosen = samples(release, records)
+    titles = [*chosen, *([""] * len(more))]
+    inputs = [*chosen.values(), *more]
+    model, baseline = _answers(release, inputs)
+    rows = zip(inputs, model, baseline, titles, strict=True)
+    return replace(release, golden=tuple(Golden(i, {"model": m, "baseline": b}, title) for i, m, b, title in rows))
+
+
+def samples(release: Release, records: Sequence[Record]) -> dict[str, Record]:
+    """Return six requests to show a person, by title; fewer where the records do not hold such ones.
+
+    Titles say what kind of request it is and nothing of the answer: whoever tries it shall judge for themselves.
+    """
+    model, baseline = _answers(release, records)
+    found: dict[str, int] = {HARD: min(range(len(records)), key=lambda i: float(model[i]["confidence"]))}
+    for i, record in enumerate(records):
+        label, sure = model[i]["label"], model[i]["confidence"] >= release.policy.threshold
+        if not sure:
+            continue
+        if any(value in (None, "") for value in record.values()):
+            found.setdefault(UNKNOWN, i)
+        elif label != baseline[i]["label"]:
+            found.setdefault(DIFFERENT, i)
+        elif CLEAR not in found:
+            found[CLEAR] = i
+        elif label != model[found[CLEAR]]["label"]:
+            found.setdefault(CLEAR_TOO, i)
+    chosen = {title: dict(records[found[title]]) for title in TITLES if title in found}
+    outside = outside_record(release.contract, records[found.get(CLEAR, 0)])
+    return chosen if outside is None else chosen | {OUTSIDE: outside}
+
+
+def _answers(release: Release, records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    adapter = ModelAdapter(release)
+    frame = to_frame(release.contract, records)
+    return adapter.outputs("model", frame), adapter.outputs("baseline", frame)
