@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import BytecodeCache, FileSystemBytecodeCache
 
 from reviewapp import estimators
 from reviewapp.adapter import ModelAdapter
@@ -113,16 +114,22 @@ def unpack_once() -> Callable[[bytes, str], Any]:
     return cache(estimators.load)
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> BytecodeCache:
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
 def app(
     tmp_path: Path, release: Release, releases_root: Path, empty_database: Path,
-    unpack_once: Callable[[bytes, str], Any], monkeypatch: pytest.MonkeyPatch,
+    unpack_once: Callable[[bytes, str], Any], compiled: BytecodeCache, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Flask]:  # fmt: skip
-    """The app on a database of its own; the same model file is unpacked once for all tests."""
+    """The app on a database of its own; model file and templates are read once for all tests."""
     monkeypatch.setattr(estimators, "load", unpack_once)
     (tmp_path / "instance").mkdir()
     shutil.copy(empty_database, tmp_path / "instance" / "reviewapp.sqlite3")
     app = create_app({"instance": tmp_path / "instance", "releases": releases_root})
+    app.jinja_env.bytecode_cache = compiled
     app.test_client_class = CheckedClient
     CheckedClient.contract = release.contract
     parts: Parts = app.extensions[EXTENSION]

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reviewapp import cli, server
+from reviewapp import release as releases
 from reviewapp.cli import main
 from reviewapp.config import load_settings
-from reviewapp.contract import Contract
 from reviewapp.errors import UsageError
 from reviewapp.release import Release
 
@@ -36,6 +36,12 @@ def run(tmp_path: Path, releases_root: Path, monkeypatch: pytest.MonkeyPatch) ->
     yield command
     for parts in opened:
         parts.store.close()
+
+
+@pytest.fixture
+def built_before(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `build` write the release of this session, for tests of what comes after it."""
+    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(release, root))
 
 
 def test_help_names_every_command(run: Callable[..., Result]) -> None:
@@ -91,11 +97,14 @@ def test_a_wrong_setting_is_one_sentence(run: Callable[..., Result]) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_build_list_promote_and_roll_back(run: Callable[..., Result], release: Release) -> None:
+def test_build_list_promote_and_roll_back(
+    run: Callable[..., Result], release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = run("build")
     assert first.exit_code == 0, first.stderr
     assert release.id.digest in first.stdout
     assert "It is live" in first.stdout
+    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(release, root))
     second = run("build")
     assert "reviewapp promote 2 --reason" in second.stdout
     assert run("promote", "2", "--reason", " ").exit_code == 2
@@ -128,7 +137,7 @@ def test_verify_says_whether_a_folder_would_be_accepted(
 
 
 def test_verify_holds_a_release_of_this_instance_to_the_digest_in_its_ledger(
-    run: Callable[..., Result], tmp_path: Path
+    run: Callable[..., Result], tmp_path: Path, built_before: None
 ) -> None:
     import json
 
@@ -145,7 +154,7 @@ def test_verify_holds_a_release_of_this_instance_to_the_digest_in_its_ledger(
 
 
 def test_serve_builds_what_is_missing_checks_the_port_and_greets(
-    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, built_before: None
 ) -> None:
     started = []
 
@@ -214,12 +223,3 @@ def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:
     assert config.worker_class_str == "gthread"
     assert config.pidfile == str(tmp_path / "gunicorn.pid")
     assert config.preload_app is False
-
-
-def test_the_curl_line_survives_a_shell(release: Release) -> None:
-    import shlex
-
-    line = server.curl_line("http://127.0.0.1:1", "t", release.contract)
-    assert "\n" not in line
-    assert shlex.split(line)[0] == "curl"
-    assert isinstance(release.contract, Contract)

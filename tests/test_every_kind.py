@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
-from reviewapp.contract import INT64_MAX, INT64_MIN, KINDS
+from reviewapp.contract import INT64_MAX, INT64_MIN, KINDS, Field
 from reviewapp.errors import InvalidInput
 from reviewapp.forms import as_typed, inputs, typed
 from reviewapp.frames import to_frame
@@ -87,9 +87,9 @@ def test_form_csv_and_json_mean_the_same() -> None:
         record = load(valid_record(EVERY_KIND, rng))
         # Empty text cannot be told from a missing one in a cell; where null is allowed it is the missing one.
         assert TEXT.load(as_typed(record), "/input") == record
-        drawn = inputs(EVERY_KIND, as_typed(record))
+        drawn = inputs(EVERY_KIND.fields, as_typed(record))
         submitted = {control.name: control.value for control in drawn}
-        assert TEXT.load(typed(EVERY_KIND, submitted), "/input") == record
+        assert TEXT.load(typed(EVERY_KIND.fields, submitted), "/input") == record
 
 
 def test_the_csv_template_is_a_valid_upload() -> None:
@@ -183,15 +183,28 @@ def test_the_openapi_document_has_the_fields_of_the_contract() -> None:
 
 
 def test_the_form_has_a_control_for_every_field() -> None:
-    drawn = inputs(EVERY_KIND)
+    drawn = inputs(EVERY_KIND.fields, prefix="field-")
     assert [control.field for control in drawn] == list(EVERY_KIND.fields)
     assert len({control.name for control in drawn}) == len(drawn)
     shown = {control.field.name: control for control in drawn}
-    assert shown["Meta"].choices == (("true", "Yes"), ("false", "No"))
+    assert shown["Meta"].choices == [("true", "Yes"), ("false", "No")]
+    assert shown["_schema"].choices == [("true", "Yes"), ("false", "No"), ("", "Not known")]
     assert [value for value, _ in shown["a/b~c"].choices] == ["red", "<b>&\"'", "grün"]
     assert "°C" in shown["number"].hint
     assert "DD.MM.YYYY" in shown["日付"].hint
     assert "40 characters" in shown["text"].hint
+    assert "Leave it empty if it is not known" in shown["id"].hint
+    assert {control.field.kind: control.widget for control in drawn} == {
+        "number": "line", "integer": "line", "boolean": "radios", "category": "line", "text": "text", "date": "line",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("choices", "compact", "widget"), [(6, False, "radios"), (7, False, "select"), (2, True, "select")]
+)
+def test_a_long_list_of_choices_is_a_drop_down_list(choices: int, compact: bool, widget: str) -> None:
+    field = Field(name="x", kind="category", choices=tuple(str(n) for n in range(choices)))
+    assert inputs([field], compact=compact)[0].widget == widget
 
 
 def test_the_frame_has_the_same_dtypes_for_one_row_and_for_many() -> None:

@@ -26,15 +26,21 @@ def registry(root: Path, store: Store) -> Registry:
     return Registry(root, store, ModelAdapter)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, release: Release) -> tuple[Path, list[Release]]:
+    """Three releases with different policies, written once and copied for each test."""
+    root = tmp_path_factory.mktemp("three") / "releases"
+    policies = [replace(release.policy, cost_review=float(number)) for number in range(3)]
+    return root, [releases.write(replace(release, policy=policy), root) for policy in policies]
+
+
 @pytest.fixture
-def three(registry: Registry, release: Release, root: Path) -> list[Release]:
-    """Three releases with different policies, the first of them live."""
-    made = []
-    for number in range(3):
-        policy = replace(release.policy, cost_review=float(number))
-        made.append(releases.write(replace(release, policy=policy), root))
-        assert registry.add(made[-1], "ann") is (number == 0)
-    return made
+def three(registry: Registry, written: tuple[Path, list[Release]], root: Path) -> list[Release]:
+    """Three releases, the first of them live."""
+    shutil.copytree(written[0], root)
+    for number, made in enumerate(written[1]):
+        assert registry.add(made, "ann") is (number == 0)
+    return written[1]
 
 
 def damage(root: Path, version: int) -> None:

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Response, g, request, url_for
 
+from . import lookups
 from .adapter import ModelAdapter
-from .contract import Field, Outcome, Record
-from .errors import BadRequest, Flaw, InvalidInput, NotReady, ReleaseRefused, ReviewappError, pointer
+from .contract import Record
+from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
+from .lookups import LIST_OPTIONS, option
 from .openapi import describe
 from .parts import parts
-from .prediction import (
-    DECISIONS,
-    OPTIONS,
-    SOURCES,
-    Call,
-    IdempotencyKey,
-    Prediction,
-    timestamp,
-    utcnow,
-    verdict_of,
-)
+from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
 from .protocol import answer, check_accept, read_json, read_query, request_id
-from .schemas import VERDICTS, batch_request, move_request, prediction_request, verdict_request
+from .schemas import batch_request, move_request, prediction_request, verdict_request
 from .security import EVERYBODY, client, needs
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
@@ -34,30 +25,11 @@ health = Blueprint("health", __name__)
 api.before_request(check_accept)
 
 
-def _option(name: str, kind: str, description: str, **limits: Any) -> Field:
-    return Field(name=name, kind=kind, description=description, required=False, nullable=True, **limits)
-
-
 PREDICT_OPTIONS = (
-    _option("explain", "boolean", "Add what moved the answer."),
-    _option("compare", "boolean", "Add what the other option answers."),
-    _option("dry_run", "boolean", "Validate and answer, but record nothing: status 200, no id."),
+    option("explain", "boolean", "Explain", "Add what moved the answer."),
+    option("compare", "boolean", "Compare", "Add what the other option answers."),
+    option("dry_run", "boolean", "Dry run", "Validate and answer, but record nothing: status 200, no id."),
 )
-LIST_OPTIONS = (
-    _option("decision", "category", "Only these.", choices=DECISIONS),
-    _option("label", "category", "Only answers with this label."),
-    _option("option", "category", "Only answers of this option.", choices=OPTIONS),
-    _option("release", "category", "A version, name/version or digest.", max_length=100),
-    _option("verdict", "category", "The verdict that holds; none: not judged.", choices=(*VERDICTS, "none")),
-    _option("source", "category", "The door the request came through.", choices=SOURCES),
-    _option("reference", "text", "The caller's own id.", max_length=200),
-    _option("since", "text", "From this time on (RFC 3339; without a zone: UTC).", max_length=40),
-    _option("until", "text", "Before this time (RFC 3339; without a zone: UTC).", max_length=40),
-    _option("q", "text", "Words in the input or the reference.", max_length=200),
-    _option("limit", "integer", "How many on a page.", minimum=1, maximum=200),
-    _option("cursor", "text", "`next` of the page before.", max_length=100),
-)
-PAGE = 50
 
 
 # ---- predictions ------------------------------------------------------------------------------------------------
@@ -93,19 +65,14 @@ def create_predictions() -> Response:
 @needs("submit")
 def get_prediction(prediction_id: str) -> Response:
     """Return a prediction with its input and its verdicts; with the role submit only one's own."""
-    own = None if client().may("review") else client().name
-    return answer(parts.ledger.prediction(prediction_id, own).as_record())
+    return answer(lookups.prediction(prediction_id).as_record())
 
 
 @api.get("/predictions")
 @needs("review")
 def list_predictions() -> Response:
     """Return predictions, newest first, filtered and in pages."""
-    filters = read_query(LIST_OPTIONS)
-    limit, cursor = filters.pop("limit") or PAGE, filters.pop("cursor")
-    for name in ("since", "until"):
-        filters[name] = _time(name, filters[name])
-    found, following = parts.ledger.predictions(filters, limit, cursor)
+    found, following = lookups.predictions()
     return answer({"predictions": [prediction.as_record() for prediction in found], "next": following})
 
 
@@ -113,10 +80,9 @@ def list_predictions() -> Response:
 @needs("review")
 def put_verdict(prediction_id: str) -> Response:
     """Append a verdict; the prediction with all of them is the answer."""
-    prediction = parts.ledger.prediction(prediction_id)
-    values = verdict_request(outcome_of(prediction)).load(read_json(parts.settings.max_body))
-    kept = parts.ledger.add_verdict(prediction_id, verdict_of(values, client().name, utcnow()))
-    return answer(kept.as_record())
+    prediction = lookups.prediction(prediction_id)
+    values = verdict_request(prediction.outcome).load(read_json(parts.settings.max_body))
+    return answer(lookups.add_verdict(prediction_id, values).as_record())
 
 
 @api.delete("/predictions/<prediction_id>/verdict")
@@ -124,14 +90,6 @@ def put_verdict(prediction_id: str) -> Response:
 def delete_verdict(prediction_id: str) -> Response:
     """Take the verdict that holds back; the history keeps it."""
     return answer(parts.ledger.withdraw_verdict(prediction_id, client().name).as_record())
-
-
-def outcome_of(prediction: Prediction) -> Outcome:
-    """Return the outcome that a prediction's own release had: its labels, not those of the live release."""
-    labels = prediction.output.get("probabilities")
-    if labels is None:
-        return Outcome(name="outcome", task="regression")
-    return Outcome(name="outcome", labels=tuple(labels))
 
 
 def _predict_options() -> dict[str, Any]:
@@ -175,17 +133,6 @@ def _idempotency_key() -> IdempotencyKey | None:
     return IdempotencyKey(client().name, key, fingerprint)
 
 
-def _time(name: str, text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):
-        detail = "This must be a time as 2026-01-31T12:00:00Z."
-        raise InvalidInput([Flaw(pointer("query", name), "not_a_time", detail)]) from None
-
-
 # ---- contract and releases --------------------------------------------------------------------------------------
 
 
@@ -207,31 +154,14 @@ def get_openapi() -> Response:
 @needs("submit")
 def list_releases() -> Response:
     """Return every release there is, newest first."""
-    live = parts.registry.live()
-    return answer(
-        {
-            "releases": [
-                event.id.as_json() | {"active": event.id == live, "built_at": event.created_at}
-                for event in parts.registry.built()
-            ]
-        }
-    )
+    return answer({"releases": lookups.releases()})
 
 
 @api.get("/releases/active")
 @needs("submit")
 def get_active_release() -> Response:
     """Return the release that answers now, its policy and what it was evaluated at."""
-    release = parts.registry.adapter().release
-    return answer(
-        release.id.as_json()
-        | {
-            "policy": release.policy.as_json(),
-            "evaluation": release.evaluation,
-            "libraries": release.libraries,
-            "problem": parts.registry.problem(),
-        }
-    )
+    return answer(lookups.active_release())
 
 
 @api.post("/releases/<int:version>/promote")

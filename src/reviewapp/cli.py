@@ -16,8 +16,10 @@ from .config import load_settings, settings_table
 from .errors import ReleaseRefused, ReviewappError
 from .factory import create_app, make_parts
 from .parts import Parts
-from .server import address, check_address, curl_line, hold_instance
+from .samples import example_record
+from .server import address, check_address, hold_instance
 from .server import serve as run_server
+from .snippets import curl
 from .triage import build as triage
 
 RUN_TOKEN = "make-run"  # noqa: S105 (a name, no secret)
@@ -76,13 +78,13 @@ def _print_welcome(parts: Parts) -> None:
         token = parts.accounts.create_token(RUN_TOKEN, "submit", days=1)
         if settings.loopback:
             link = f"/sign-in?link={parts.accounts.create_link('owner', 'admin')}"
-    contract = parts.registry.contract()
+    example = example_record(parts.registry.contract())
     click.echo(f"\nreviewapp answers on {base} (stop: Ctrl+C)")
     if link:
         click.echo(f"\nSign in, once, within an hour:\n  {base}{link}")
     elif token is None:
         click.echo(f"\nSign-in is off: everyone on this machine is admin. Open\n  {base}/")
-    click.echo(f"\nAsk from a script (the token lasts a day):\n  {curl_line(base, token, contract)}\n")
+    click.echo(f"\nAsk from a script (the token lasts a day):\n  {curl(base, example, token, joint=' ')}\n")
     sys.stdout.flush()
 
 

@@ -6,9 +6,10 @@
 2 policy rules estimators release        what a release is made of, and the release itself
 3 explain prediction adapter             answering: the one module that both doors call
 3 store ledger registry accounts         keeping: predictions, the live release, who may do what
-3 openapi                                the contract and the routes as one document
+3 openapi wording snippets               the contract as a document, a prediction in words, a request to copy
 4 evaluation golden triage/              what a release says of itself; the default model
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
+6 lookups pages                          what both doors look up; what each page shows
 7 api ui server                          the doors, and gunicorn
 8 factory    9 cli __main__              joined together, and the command
 
@@ -105,7 +106,8 @@ def _failed(error: Exception) -> WerkzeugResponse:
     if _for_programs():
         response: WerkzeugResponse = protocol.problem(known)
     elif isinstance(known, Unauthenticated) and request.method == "GET" and request.endpoint != "ui.sign_in":
-        response = redirect(url_for("ui.sign_in"), 303)
+        asked = request.root_path + request.full_path.removesuffix("?")
+        response = redirect(url_for("ui.sign_in", next=None if request.path == "/" else asked), 303)
     else:
         page = render_template("error.html", error=known, request_id=protocol.request_id())
         response = Response(page, status=known.status)

@@ -1,51 +1,103 @@
-"""Contract → the form: which control each field gets, and what was typed as the text that the schema reads."""
+"""Fields → a form: which control each one gets, and what was typed as the text that the schema reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .contract import Contract, Field, Record
+from .contract import Field, Record
 from .errors import Flaw, pointer
 from .samples import as_text
+
+RADIOS = 6  # a list of more choices than this is a drop-down list
+TALL = 2000  # a text that may have more characters than this gets a tall box
+NOT_KNOWN = "Not known"
 
 
 @dataclass(frozen=True)
 class Input:
-    """One control of a form. `name` is neutral, because a column may have no name at all."""
+    """One control: `widget` names the macro that draws it, `choices` are (value sent, text shown)."""
 
     name: str
     field: Field
+    widget: str
+    choices: Sequence[tuple[str, str]]
     value: str
     hint: str
     error: str | None
 
     @property
-    def choices(self) -> Sequence[tuple[str, str]]:
-        """(value sent, text shown) of a field that is chosen, not typed."""
-        if self.field.kind == "boolean":
-            return (("true", "Yes"), ("false", "No"))
-        return tuple((choice, choice) for choice in self.field.choices or ())
+    def tall(self) -> bool:
+        return self.field.length_limit is None or self.field.length_limit > TALL
 
 
-def inputs(contract: Contract, values: Mapping[str, str] | None = None, flaws: Sequence[Flaw] = ()) -> list[Input]:
-    """Return the controls of a contract's form, filled with what was typed and the mistakes found in it."""
-    mistakes = {flaw.pointer: flaw for flaw in reversed(flaws)}
+@dataclass(frozen=True)
+class Mistake:
+    """One line of the summary on top of a form; `anchor` is the control that it is about, where there is one."""
+
+    anchor: str | None
+    label: str
+    detail: str
+
+
+def inputs(
+    fields: Sequence[Field],
+    typed: Mapping[str, str] | None = None,
+    flaws: Sequence[Flaw] = (),
+    parent: str = "",
+    *,
+    prefix: str = "",
+    blank: str = NOT_KNOWN,
+    words: Mapping[str, str] | None = None,
+    compact: bool = False,
+) -> list[Input]:
+    """Return the controls of a form, filled with what was typed and with the mistakes found below `parent`.
+
+    With a `prefix` the controls are numbered, because a column may have no name at all. `blank` is what leaving a
+    value out means, `words` how choices are shown; a `compact` form has one line for each control.
+    """
+    found = {flaw.pointer: flaw.detail for flaw in reversed(flaws)}
     drawn = []
-    for number, field in enumerate(contract.fields):
-        flaw = mistakes.get(pointer("input", field.name))
-        value = (values or {}).get(field.name, "")
-        drawn.append(Input(f"field-{number}", field, value, _hint(field), flaw.detail if flaw else None))
+    for number, field in enumerate(fields):
+        choices = _choices(field, words or {})
+        if choices and field.nullable:
+            choices = [*choices, ("", blank)]
+        widget = "line" if compact or field.kind != "text" else "text"
+        if choices:
+            widget = "select" if compact or len(choices) > RADIOS else "radios"
+        drawn.append(
+            Input(
+                name=control_name(field, number, prefix),
+                field=field,
+                widget=widget,
+                choices=choices,
+                value=(typed or {}).get(field.name, ""),
+                hint=_hint(field, compact, blank),
+                error=found.get(parent + pointer(field.name)),
+            )
+        )
     return drawn
 
 
-def typed(contract: Contract, form: Mapping[str, str]) -> dict[str, str]:
-    """Return a submitted form under the contract's names; browsers send line breaks as CR LF, JSON callers as LF."""
-    return {
-        field.name: form[f"field-{number}"].replace("\r\n", "\n")
-        for number, field in enumerate(contract.fields)
-        if f"field-{number}" in form
-    }
+def mistakes(drawn: Sequence[Input], flaws: Sequence[Flaw], parent: str = "") -> list[Mistake]:
+    """Return every flaw for the summary, those of a control with the way to it."""
+    known = {parent + pointer(one.field.name): one for one in drawn}
+    return [
+        Mistake(known[flaw.pointer].name, known[flaw.pointer].field.label, flaw.detail)
+        if flaw.pointer in known
+        else Mistake(None, flaw.pointer.rpartition("/")[2], flaw.detail)
+        for flaw in flaws
+    ]
+
+
+def control_name(field: Field, number: int, prefix: str) -> str:
+    return f"{prefix}{number}" if prefix else field.name
+
+
+def typed(fields: Sequence[Field], form: Mapping[str, str], prefix: str = "") -> dict[str, str]:
+    """Return a submitted form under the fields' names; browsers send line breaks as CR LF, JSON callers as LF."""
+    names = {field.name: control_name(field, number, prefix) for number, field in enumerate(fields)}
+    return {name: form[sent].replace("\r\n", "\n") for name, sent in names.items() if sent in form}
 
 
 def as_typed(record: Record) -> dict[str, str]:
@@ -53,18 +105,28 @@ def as_typed(record: Record) -> dict[str, str]:
     return {name: as_text(value) for name, value in record.items()}
 
 
-def _hint(field: Field) -> str:
-    """Return the field's meaning and its limits in words."""
-    parts = [field.description]
+def limits_in_words(field: Field) -> str:
+    """Return the hard limits of a field as a sentence; a choice shows its own."""
     if field.kind in ("number", "integer"):
         kind = "A whole number" if field.kind == "integer" else "A number"
         low = "" if field.minimum is None else f", {field.minimum} or more"
         high = "" if field.maximum is None else f", {field.maximum} or less"
-        parts.append(f"{kind}{low}{high}{f', in {field.unit}' if field.unit else ''}.")
-    elif field.length_limit is not None and field.choices is None:
-        parts.append(f"At most {field.length_limit} characters.")
-    elif field.kind == "date":
-        parts.append(f"Written {field.date_words}.")
-    if field.nullable and field.choices is None and field.kind != "boolean":
+        return f"{kind}{low}{high}{f', in {field.unit}' if field.unit else ''}."
+    if field.length_limit is not None and field.choices is None:
+        return f"At most {field.length_limit} characters."
+    return f"Written {field.date_words}." if field.kind == "date" else ""
+
+
+def _hint(field: Field, compact: bool, blank: str) -> str:
+    if compact:
+        return "" if field.choices else field.description
+    parts = [field.description, limits_in_words(field)]
+    if field.nullable and blank == NOT_KNOWN and not _choices(field, {}):
         parts.append("Leave it empty if it is not known.")
     return " ".join(part for part in parts if part)
+
+
+def _choices(field: Field, words: Mapping[str, str]) -> list[tuple[str, str]]:
+    if field.kind == "boolean":
+        return [("true", "Yes"), ("false", "No")]
+    return [(choice, words.get(choice, choice)) for choice in field.choices or ()]

@@ -46,8 +46,10 @@ def samples(release: Release, records: Sequence[Record]) -> dict[str, Record]:
             continue
         if any(value in (None, "") for value in record.values()):
             found.setdefault(UNKNOWN, i)
-        elif label != baseline[i]["label"]:
-            found.setdefault(DIFFERENT, i)
+        elif label != baseline[i]["label"]:  # the one where the baseline, too, is most confident
+            best = found.setdefault(DIFFERENT, i)
+            if baseline[i]["confidence"] > baseline[best]["confidence"]:
+                found[DIFFERENT] = i
         elif CLEAR not in found:
             found[CLEAR] = i
         elif label != model[found[CLEAR]]["label"]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from .contract import Record
+from .contract import Outcome, Record
 from .release import ReleaseId
 
 SOURCES = ("api", "form", "upload", "bulk")
@@ -67,6 +67,14 @@ class Prediction:
         """The verdict that holds: the last one, unless it was taken back."""
         last = self.verdicts[-1] if self.verdicts else None
         return None if last is None or last.verdict == "withdrawn" else last
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome that the prediction's own release had: its labels, not those of the live release."""
+        labels = self.output.get("probabilities")
+        if labels is None:
+            return Outcome(name="outcome", task="regression")
+        return Outcome(name="outcome", labels=tuple(labels))
 
     def as_json(self) -> dict[str, Any]:
         """Return the answer to the request that asked for it (design: one prediction)."""

@@ -293,7 +293,10 @@ class BatchRequest(_Envelope):
 
 
 REASON = Field(name="reasons", kind="text", max_length=100)
-NOTE = Field(name="note", kind="text", title="Note", required=False, nullable=True, max_length=2000)
+NOTE = Field(
+    name="note", kind="text", title="Note", description="Why, in your own words.", required=False, nullable=True,
+    max_length=2000,
+)  # fmt: skip
 MAX_REASONS = 20
 
 

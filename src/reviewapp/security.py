@@ -97,6 +97,12 @@ def client() -> Client:
     return known
 
 
+def known_client() -> Client | None:
+    """Return who is asking, or None where nobody signed in; for pages that are open to everybody."""
+    known: Client | None = g.client
+    return known
+
+
 def _client() -> Client | None:
     if parts.settings.auth == "off":
         return NOBODY_ASKED

@@ -5,18 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shlex
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from . import strictjson
 from .config import Settings
-from .contract import Contract
 from .errors import UsageError
-from .samples import example_record
 
 # One thread a worker inside numeric libraries: workers are the parallelism, and OpenMP does not survive a fork.
 NUMERIC_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -106,12 +102,3 @@ def address(settings: Settings) -> str:
     host, _, port = settings.bind.rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 (read, not bound)
     return f"http://{host}:{port}"
-
-
-def curl_line(base: str, token: str | None, contract: Contract) -> str:
-    """Return one command that posts the contract's example, ready to paste into a shell."""
-    words = ["curl", "-sS", f"{base}/api/v1/predictions", "-H", "Content-Type: application/json"]
-    if token is not None:
-        words += ["-H", f"Authorization: Bearer {token}"]
-    words += ["-d", strictjson.dumps({"input": example_record(contract)}).decode()]
-    return shlex.join(words)

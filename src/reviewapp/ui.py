@@ -1,105 +1,276 @@
-"""The pages: the form goes through the same schema and the same adapter as the API."""
+"""The pages: the form goes through the same schema and the same adapter as the API, and each page has a JSON twin.
+
+A page is a dataclass; `_show` draws it with its template, or, for a client that asks for JSON, gives it as it is. What
+changes something answers with a redirect to the page that shows the change: going back or reloading repeats nothing.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+import re
+from collections.abc import Sequence
+from typing import Any
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from .contract import Contract
-from .errors import InvalidInput, Unauthenticated
-from .forms import Input, as_typed, inputs, typed
+from . import lookups, snippets
+from .adapter import ModelAdapter
+from .contract import Record
+from .errors import Flaw, InvalidInput, NotFound, Unauthenticated
+from .forms import as_typed, inputs, mistakes, typed
+from .lookups import FILTERS, option
+from .pages import ContractPage, HistoryPage, Judgement, RecordPage, ReleasesPage, SignInPage, TryPage
 from .parts import parts
-from .policy import LOW_CONFIDENCE, OPTIONS_DISAGREE, OUTSIDE_SEEN
 from .prediction import Call, Prediction
-from .protocol import read_form, request_id
-from .samples import example_record
-from .schemas import form_schema
-from .security import COOKIE, EVERYBODY, client, drop_session, keep_session, needs
+from .protocol import answer, read_form, read_query, request_id, wants_json
+from .samples import example_record, valid_record
+from .schemas import form_schema, verdict_fields, verdict_request
+from .security import COOKIE, EVERYBODY, client, drop_session, keep_session, known_client, needs
+from .wording import VERDICT_WORDS, Story, tell
 
 ui = Blueprint("ui", __name__)
 
-REASON_WORDS = {
-    LOW_CONFIDENCE: "the model is not confident enough",
-    OUTSIDE_SEEN: "a value lies outside of what the model has seen",
-    OPTIONS_DISAGREE: "the model and the baseline disagree",
-}
+FIELD = "field-"  # what the form calls the contract's fields, with their number
+TRY_OPTIONS = (
+    option("prediction", "text", "Prediction", "Show this one.", max_length=100),
+    option("sample", "integer", "Sample", "Fill in this one.", minimum=1),
+    option("random", "integer", "Random", "Fill in a random valid request made from this seed.", minimum=0),
+)
+SIGN_IN_OPTIONS = (
+    option("link", "text", "Link", "The secret of a one-use link.", max_length=200),
+    option("next", "text", "Next", "The page to go to.", max_length=2000),
+)
 
 
-@dataclass(frozen=True)
-class TryPage:
-    """The form, its mistakes, and the answer under it."""
+NAVIGATION = (  # the page, its name, the role it needs, and the views that belong to it
+    ("ui.try_it", "Try", "submit", ("ui.try_it", "ui.submit")),
+    ("ui.history", "History", "review", ("ui.history", "ui.show_record", "ui.give_verdict")),
+    ("ui.show_contract", "Contract", EVERYBODY, ("ui.show_contract",)),
+    ("ui.show_releases", "Releases", "submit", ("ui.show_releases",)),
+)
 
-    contract: Contract
-    inputs: list[Input]
-    prediction: Prediction | None = None
 
-    @property
-    def mistakes(self) -> list[Input]:
-        return [field for field in self.inputs if field.error]
+@ui.app_context_processor
+def navigation() -> dict[str, Any]:
+    """Give every template the pages that the reader may open: (address, name, whether it is this one)."""
+    reader = known_client()
+    return {
+        "reader": reader,
+        "navigation": [
+            (url_for(page), name, request.endpoint in views)
+            for page, name, role, views in NAVIGATION
+            if role == EVERYBODY or (reader is not None and reader.may(role))
+        ],
+    }
 
-    @property
-    def why(self) -> str:
-        """The reasons of the decision as the end of a sentence."""
-        return " and ".join(REASON_WORDS[reason] for reason in self.prediction.reasons) if self.prediction else ""
+
+def _show(template: str, page: Any, status: int = 200) -> Response:
+    """Return a page, or what it shows as JSON."""
+    shown = answer(page.as_json(), status) if wants_json() else Response(render_template(template, page=page), status)
+    shown.headers["Vary"] = "Accept"
+    return shown
+
+
+# ---- try --------------------------------------------------------------------------------------------------------
 
 
 @ui.get("/")
 @needs("submit")
 def try_it() -> ResponseReturnValue:
-    """The form; with `prediction` in the address, filled with that request, its answer under it."""
-    contract = parts.registry.adapter().contract
-    if "prediction" not in request.args:
-        filled = as_typed(example_record(contract)) if "example" in request.args else {}
-        return render_template("try.html", page=TryPage(contract, inputs(contract, filled)))
-    own = None if client().may("review") else client().name
-    prediction = parts.ledger.prediction(request.args["prediction"], own)
-    filled = as_typed(prediction.input or {})
-    return render_template("try.html", page=TryPage(contract, inputs(contract, filled), prediction))
+    """The form, empty or filled with a sample, a random request, or a recorded one, whose answer it then shows."""
+    adapter, query = parts.registry.adapter(), read_query(TRY_OPTIONS)
+    if query["prediction"] is not None:
+        return _show("try.html", _try_page(adapter, prediction=lookups.prediction(query["prediction"])))
+    record: Record | None = None
+    if query["sample"] is not None:
+        samples = adapter.release.samples
+        if query["sample"] > len(samples):
+            raise NotFound(f"There is no such sample; this release has {len(samples)}.")
+        record = samples[query["sample"] - 1].input
+    if query["random"] is not None:
+        like = [row.input for row in adapter.release.golden]
+        record = valid_record(adapter.contract, random.Random(query["random"]), like)  # noqa: S311 (no secret)
+    return _show("try.html", _try_page(adapter, record, seed=query["random"] or 0))
 
 
 @ui.post("/")
 @needs("submit")
 def submit() -> ResponseReturnValue:
-    """Answer a submitted form, then show it at an address of its own: going back or reloading asks nothing twice."""
+    """Answer a submitted form, then show it at an address of its own."""
     adapter = parts.registry.adapter()
-    text = typed(adapter.contract, read_form())
+    text = typed(adapter.contract.fields, read_form(), FIELD)
     try:
         record = form_schema(adapter.contract).load(text, "/input")
     except InvalidInput as error:
-        return render_template(
-            "try.html", page=TryPage(adapter.contract, inputs(adapter.contract, text, error.errors))
-        ), 422
+        if wants_json():
+            raise
+        return _show("try.html", _try_page(adapter, text=text, flaws=error.errors), 422)
     call = Call(source="form", client=client().name, request_id=request_id())
     [made] = adapter.predict([record], call, compare=True, explain=True)
     return redirect(url_for(".try_it", prediction=made.id, _anchor="answer"), 303)
+
+
+def _try_page(
+    adapter: ModelAdapter,
+    record: Record | None = None,
+    *,
+    text: dict[str, str] | None = None,
+    flaws: Sequence[Flaw] = (),
+    prediction: Prediction | None = None,
+    seed: int = 0,
+) -> TryPage:
+    if prediction is not None:
+        record = prediction.input
+    text = as_typed(record or {}) if text is None else text
+    drawn = inputs(adapter.contract.fields, text, flaws, "/input", prefix=FIELD)
+    return TryPage(
+        contract=adapter.contract,
+        inputs=drawn,
+        samples=adapter.release.samples,
+        next_random=seed + 1,
+        record=record,
+        mistakes=mistakes(drawn, flaws, "/input"),
+        story=_story(prediction) if prediction else None,
+        judgement=_judgement(prediction) if prediction else None,
+        snippets=_snippets(prediction.input) if prediction else {},
+    )
+
+
+# ---- look back and judge ----------------------------------------------------------------------------------------
+
+
+@ui.get("/history")
+@needs("review")
+def history() -> ResponseReturnValue:
+    """Every prediction, newest first, with the API's own filters and cursors."""
+    query = {name: value for name, value in request.args.items() if value}
+    try:
+        found, following = lookups.predictions()
+    except InvalidInput as error:
+        if wants_json():
+            raise
+        drawn = inputs(FILTERS, query, error.errors, "/query", blank="Any", compact=True)
+        return _show("history.html", HistoryPage(drawn, query, mistakes=mistakes(drawn, error.errors, "/query")), 422)
+    drawn = inputs(FILTERS, query, blank="Any", compact=True)
+    return _show("history.html", HistoryPage(drawn, query, found, following))
+
+
+@ui.get("/history/<prediction_id>")
+@needs("submit")
+def show_record(prediction_id: str) -> ResponseReturnValue:
+    """One prediction with its whole story."""
+    return _show("record.html", _record_page(lookups.prediction(prediction_id)))
+
+
+@ui.post("/history/<prediction_id>/verdict")
+@needs("review")
+def give_verdict(prediction_id: str) -> ResponseReturnValue:
+    """Append a verdict."""
+    prediction = lookups.prediction(prediction_id)
+    text = typed(verdict_fields(prediction.outcome), read_form())
+    try:
+        lookups.add_verdict(prediction_id, verdict_request(prediction.outcome, text=True).load(text))
+    except InvalidInput as error:
+        if wants_json():
+            raise
+        return _show("record.html", _record_page(prediction, text, error.errors), 422)
+    return redirect(url_for(".show_record", prediction_id=prediction_id, _anchor="verdicts"), 303)
+
+
+@ui.post("/history/<prediction_id>/verdict/withdraw")
+@needs("review")
+def withdraw_verdict(prediction_id: str) -> ResponseReturnValue:
+    """Take the verdict that holds back; the history keeps it."""
+    parts.ledger.withdraw_verdict(prediction_id, client().name)
+    return redirect(url_for(".show_record", prediction_id=prediction_id, _anchor="verdicts"), 303)
+
+
+def _record_page(prediction: Prediction, text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()) -> RecordPage:
+    return RecordPage(_story(prediction), _judgement(prediction, text, flaws), _snippets(prediction.input))
+
+
+def _story(prediction: Prediction) -> Story:
+    release = parts.registry.adapter().release
+    threshold = release.policy.threshold if release.id == prediction.release else None
+    return tell(prediction, release.contract, threshold)
+
+
+def _judgement(
+    prediction: Prediction, text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()
+) -> Judgement | None:
+    """Return the form for a verdict, or None for who may not give one."""
+    if not client().may("review"):
+        return None
+    drawn = inputs(verdict_fields(prediction.outcome), text, flaws, blank="No other", words=VERDICT_WORDS)
+    return Judgement(drawn, mistakes(drawn, flaws))
+
+
+def _snippets(record: Record | None) -> dict[str, str]:
+    """Return the request as programs send it, by the name of the language."""
+    if record is None:
+        return {}
+    base, token = request.url_root.rstrip("/"), parts.settings.auth == "token"
+    return {
+        "curl": snippets.curl(base, record, snippets.TOKEN if token else None),
+        "Python": snippets.python(base, record, token=token),
+    }
+
+
+# ---- reference --------------------------------------------------------------------------------------------------
+
+
+@ui.get("/contract")
+@needs(EVERYBODY)
+def show_contract() -> ResponseReturnValue:
+    """What a request may hold, for people."""
+    contract = parts.registry.adapter().contract
+    example = example_record(contract)
+    return _show("contract.html", ContractPage(contract, example, _snippets(example)))
+
+
+@ui.get("/releases")
+@needs("submit")
+def show_releases() -> ResponseReturnValue:
+    """What answers now, and how that came about."""
+    release = parts.registry.adapter().release
+    page = ReleasesPage(lookups.active_release(), release, lookups.releases(), parts.registry.events())
+    return _show("releases.html", page)
+
+
+# ---- sign in ----------------------------------------------------------------------------------------------------
 
 
 @ui.get("/sign-in")
 @needs(EVERYBODY)
 def sign_in() -> ResponseReturnValue:
     """The sign-in form; a one-use link opens a session and leads to the form at once."""
-    if "link" not in request.args:
-        return render_template("sign_in.html")
+    query = read_query(SIGN_IN_OPTIONS)
+    if query["link"] is None:
+        return _show("sign_in.html", SignInPage(known_client(), query["next"] or ""))
     if request.method == "HEAD":  # a look that must not use the link up
         return ""
-    secret = parts.accounts.redeem_link(request.args["link"])
-    if secret is None:
-        raise Unauthenticated("This sign-in link was used before or has expired; start the service for a new one.")
-    return _signed_in(secret)
+    secret = parts.accounts.redeem_link(query["link"])
+    if secret is not None:
+        return _signed_in(secret)
+    if known_client() is not None:  # the same link again, by who is in already
+        return redirect(url_for(".try_it"), 303)
+    raise Unauthenticated("This sign-in link was used before or has expired; start the service for a new one.")
 
 
 @ui.post("/sign-in")
 @needs(EVERYBODY)
 def sign_in_with_token() -> ResponseReturnValue:
     """Open a session for the holder of an API token."""
-    token = read_form().get("token", "").strip()
+    form = read_form()
+    token, following = form.get("token", "").strip(), form.get("next", "")
     secret = parts.accounts.open_session(token) if token else None
-    if secret is None:
-        error = "This token is unknown, has expired or was revoked." if token else "Enter a token."
-        return render_template("sign_in.html", error=error), 401
-    return _signed_in(secret)
+    if secret is not None:
+        return _signed_in(secret, following)
+    error = "This token is unknown, has expired or was revoked." if token else "Enter a token."
+    if wants_json():
+        raise Unauthenticated(error)
+    return _show("sign_in.html", SignInPage(known_client(), following, error), 401)
 
 
 @ui.post("/sign-out")
@@ -113,7 +284,12 @@ def sign_out() -> ResponseReturnValue:
     return response
 
 
-def _signed_in(secret: str) -> ResponseReturnValue:
-    response = redirect(url_for(".try_it"), 303)
+def _signed_in(secret: str, following: str = "") -> ResponseReturnValue:
+    response = redirect(following if _is_ours(following) else url_for(".try_it"), 303)
     keep_session(response, secret)
     return response
+
+
+def _is_ours(address: str) -> bool:
+    """Whether an address that came with a request is a path of this service; browsers read // and /\\ as a host."""
+    return re.fullmatch(r"/(?!/)[!-\[\]-~]*", address) is not None

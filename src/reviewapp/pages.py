@@ -1,0 +1,198 @@
+"""One small dataclass a page: all that its template shows, and `as_json`, the same for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .accounts import Client
+from .contract import Contract, Field, Record
+from .forms import Input, Mistake, limits_in_words
+from .prediction import Prediction
+from .registry import ReleaseEvent
+from .release import Golden, Release
+from .samples import as_text
+from .wording import Story, excerpt, percent
+
+Json = dict[str, Any]
+MEASURES = {  # what is shown of an evaluation: its name there, its title and how it is written
+    "n": ("Requests", "{:,}"),
+    "accuracy": ("Accuracy", "{:.3f}"),
+    "macro_f1": ("Macro-F1", "{:.3f}"),
+    "brier": ("Brier (0–2, less is better)", "{:.3f}"),
+    "referred": ("Share to a person", "{:.3f}"),
+    "cost_per_100": ("Cost of 100", "{:,.1f}"),
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The form for a verdict; `mistakes` are those of what was sent last."""
+
+    inputs: list[Input]
+    mistakes: list[Mistake] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TryPage:
+    """A form for a request and, once it was sent, the answer. `record` is what the form is filled with."""
+
+    contract: Contract
+    inputs: list[Input]
+    samples: Sequence[Golden]
+    next_random: int
+    record: Record | None = None
+    mistakes: list[Mistake] = field(default_factory=list)
+    story: Story | None = None
+    judgement: Judgement | None = None
+    snippets: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sample_links(self) -> list[tuple[int, str, str]]:
+        """(number, title, beginning) of each sample."""
+        return [(number, one.title, excerpt(one.input, 70)) for number, one in enumerate(self.samples, 1)]
+
+    def as_json(self) -> Json:
+        return {
+            "contract": self.contract.as_json(),
+            "samples": [{"title": one.title, "input": one.input} for one in self.samples],
+            "input": self.record,
+            "prediction": None if self.story is None else self.story.prediction.as_record(),
+        }
+
+
+@dataclass(frozen=True)
+class RecordPage:
+    """The whole story of one prediction, and the form for a verdict where the reader may give one."""
+
+    story: Story
+    judgement: Judgement | None
+    snippets: Mapping[str, str]
+
+    @property
+    def mistakes(self) -> list[Mistake]:
+        return self.judgement.mistakes if self.judgement else []
+
+    def as_json(self) -> Json:
+        return self.story.prediction.as_record()
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """Predictions, newest first. `query` is the filter in use, `older` the query of the page after this one."""
+
+    inputs: list[Input]
+    query: Mapping[str, str]
+    predictions: list[Prediction] = field(default_factory=list)
+    following: str | None = None
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    @property
+    def rows(self) -> list[tuple[Prediction, str, str]]:
+        """(prediction, beginning of its request, its confidence)"""
+        return [(one, excerpt(one.input), percent(one.output["confidence"])) for one in self.predictions]
+
+    @property
+    def older(self) -> Mapping[str, str] | None:
+        return None if self.following is None else {**self.query, "cursor": self.following}
+
+    @property
+    def newest(self) -> Mapping[str, str]:
+        return {name: value for name, value in self.query.items() if name != "cursor"}
+
+    @property
+    def filtered(self) -> bool:
+        return bool(set(self.query) - {"cursor", "limit"})
+
+    def as_json(self) -> Json:
+        return {"predictions": [one.as_record() for one in self.predictions], "next": self.following}
+
+
+@dataclass(frozen=True)
+class ContractPage:
+    """The reference: every field with its limits, what comes out, and requests to copy."""
+
+    contract: Contract
+    example: Record
+    snippets: Mapping[str, str]
+
+    @property
+    def example_text(self) -> str:
+        return json.dumps({"input": self.example}, indent=2, ensure_ascii=False)
+
+    @property
+    def rows(self) -> list[tuple[Field, str, str, str]]:
+        """(field, hard limits, what training saw, example) in words."""
+        return [(one, _rule(one), _seen(one), as_text(one.example)) for one in self.contract.fields]
+
+    def as_json(self) -> Json:
+        return self.contract.as_json()
+
+
+@dataclass(frozen=True)
+class ReleasesPage:
+    """What answers now, what else there is, and how that came about."""
+
+    active: Json
+    release: Release
+    releases: list[Json]
+    events: list[ReleaseEvent]
+
+    @property
+    def measures(self) -> list[str]:
+        return [title for title, _ in MEASURES.values()]
+
+    @property
+    def figures(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
+        """(part of the data, option, (measure, figure) of each measure) of the evaluation."""
+        results = self.release.evaluation.get("results", {})
+        return [
+            (part.replace("_", " "), option, _figures(found))
+            for part, options in results.items()
+            for option, found in options.items()
+        ]
+
+    def as_json(self) -> Json:
+        return {
+            "active": self.active,
+            "releases": self.releases,
+            "events": [event.as_json() for event in self.events],
+        }
+
+
+@dataclass(frozen=True)
+class SignInPage:
+    """The form for a token. `next` is the page to go to afterwards."""
+
+    client: Client | None
+    next: str = ""
+    error: str = ""
+
+    def as_json(self) -> Json:
+        return {"client": None if self.client is None else vars(self.client)}
+
+
+def _rule(one: Field) -> str:
+    if one.kind == "boolean":
+        rule = "true or false."
+    elif one.choices is not None:
+        rule = f"One of {', '.join(one.choices)}."
+    else:
+        rule = limits_in_words(one) or "Any text."
+    absent = "" if one.required else ", or left out"
+    return f"{rule} May be null{absent}: not known." if one.nullable else f"{rule} Required."
+
+
+def _seen(one: Field) -> str:
+    if one.seen_choices is not None:
+        return ", ".join(one.seen_choices)
+    if one.seen_minimum is None:
+        return ""
+    what = " characters" if one.kind == "text" else ""
+    return f"{one.seen_minimum} to {one.seen_maximum}{what}"
+
+
+def _figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(title, form.format(found[name]) if name in found else "–") for name, (title, form) in MEASURES.items()]

@@ -1,0 +1,205 @@
+"""A prediction in words: what the pages say of an answer, so that templates only place it.
+
+Every sentence says what the figures say and no more; a person who judges an answer shall not be talked into it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .contract import Contract, Record, Value
+from .errors import pointer
+from .policy import LOW_CONFIDENCE, OPTIONS_DISAGREE, OUTSIDE_SEEN
+from .prediction import Prediction
+from .samples import as_text
+
+OPTION_WORDS = {"baseline": "Baseline", "model": "Model"}
+VERDICT_WORDS = {
+    "agree": "Agree: the answer is right",
+    "corrected": "Corrected: I know the right answer",
+    "disagree": "Disagree: it is wrong, the right answer is not known",
+    "unsure": "Unsure: I cannot tell",
+}
+_LIKELY = (  # from this confidence on, in words
+    (0.99, "almost certainly right"),
+    (0.9, "very likely right"),
+    (0.75, "likely right"),
+    (0.5, "more likely right than wrong"),
+    (0.0, "more likely wrong than right"),
+)
+_ADVICE = {  # what to do next; of several reasons the first one that holds
+    OUTSIDE_SEEN: "Check the value named below. If it is right, decide without the model: it has seen nothing like it.",
+    LOW_CONFIDENCE: "Read the request and decide yourself; take the answer for no more than a hint.",
+    OPTIONS_DISAGREE: "Read the request and decide yourself which of the two answers is right.",
+}
+WORDS = 6  # of a text, so many are shown one by one
+AUTO_ADVICE = "Nothing needs to be done. If you see that it is wrong, say so below: that is how mistakes come to light."
+
+
+def percent(share: float) -> str:
+    """Return a probability as people write it; never 100 % or 0 %, which would say that it cannot be otherwise."""
+    if share > 0.99:
+        return "over 99\u00a0%"
+    if share < 0.01:
+        return "under 1\u00a0%"
+    return f"{share * 100:.0f}\u00a0%"
+
+
+def signed(number: float) -> str:
+    """Return a figure with its sign, as it is typeset."""
+    return f"{number:+.2f}".replace("-", "−")
+
+
+def excerpt(record: Record | None, length: int = 90) -> str:
+    """Return the beginning of a request on one line."""
+    if record is None:
+        return "(erased)"
+    text = " · ".join(" ".join(as_text(value).split()) for value in record.values() if value not in (None, ""))
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one field or word adds to the answer. `x` and `width` place its bar in a picture from -100 to 100."""
+
+    label: str
+    amount: float
+    x: float
+    width: float
+    terms: list[Effect] = field(default_factory=list)
+
+    @property
+    def figure(self) -> str:
+        return signed(self.amount)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What moved the answer, the strongest first, and what the figures mean."""
+
+    meaning: str
+    sum: str
+    fields: list[Effect]
+
+
+@dataclass(frozen=True)
+class Story:
+    """One prediction as the pages tell it. `options` are (name, output), the baseline first."""
+
+    prediction: Prediction
+    decision: str
+    advice: str
+    confidence: str
+    options: list[tuple[str, dict[str, Any]]]
+    differ: bool
+    shares: list[tuple[str, list[str]]]
+    warnings: list[tuple[str, str]]
+    request: list[tuple[str, str]]
+    effects: Effects | None
+
+
+def tell(prediction: Prediction, contract: Contract, threshold: float | None = None) -> Story:
+    """Return the story of a prediction; `contract` gives the fields their labels, also where it is a later one.
+
+    `threshold` is the confidence that the policy of its release asks for, where that is known.
+    """
+    labels = {one.name: one.label for one in contract.fields}
+    outputs = {prediction.option: prediction.output}
+    if prediction.comparison is not None:
+        outputs[prediction.comparison["option"]] = prediction.comparison["output"]
+    options = [(OPTION_WORDS[name], outputs[name]) for name in OPTION_WORDS if name in outputs]
+    return Story(
+        prediction=prediction,
+        decision=_decision(prediction, threshold),
+        advice=next((advice for reason, advice in _ADVICE.items() if reason in prediction.reasons), AUTO_ADVICE),
+        confidence=_confidence(prediction),
+        options=options,
+        differ=len({output["label"] for _, output in options}) > 1,
+        shares=[
+            (label, [percent(output["probabilities"][label]) for _, output in options])
+            for label in sorted(prediction.output["probabilities"], key=lambda name: -_most(options, name))
+        ],
+        warnings=_warnings(prediction, labels),
+        request=[(labels.get(name, name), _value(value)) for name, value in (prediction.input or {}).items()],
+        effects=None if prediction.explanation is None else _effects(prediction.explanation, prediction.output, labels),
+    )
+
+
+def _value(value: Value) -> str:
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    return as_text(value)
+
+
+def _most(options: Sequence[tuple[str, dict[str, Any]]], label: str) -> float:
+    return max(float(output["probabilities"][label]) for _, output in options)
+
+
+def _decision(prediction: Prediction, threshold: float | None) -> str:
+    if prediction.decision == "auto":
+        return "This answer may be used as it is."
+    needed = "" if threshold is None else f": the policy asks for {percent(threshold)}"
+    words = {
+        LOW_CONFIDENCE: f"the {prediction.option} is not confident enough{needed}",
+        OUTSIDE_SEEN: "a value lies outside of what training saw",
+        OPTIONS_DISAGREE: "the model and the baseline disagree",
+    }
+    return f"A person must look at this, because {', and '.join(words[reason] for reason in prediction.reasons)}."
+
+
+def _confidence(prediction: Prediction) -> str:
+    share = prediction.output["confidence"]
+    words = next(words for least, words in _LIKELY if share >= least)
+    if OUTSIDE_SEEN in prediction.reasons:
+        return f"{percent(share)} confident, but do not rely on this figure: it was not tested on values like these."
+    of_100 = "more than 99" if share > 0.99 else f"about {share * 100:.0f}"
+    return f"{percent(share)} confident, {words}: of 100 answers given with this confidence, {of_100} are right."
+
+
+def _warnings(prediction: Prediction, labels: Mapping[str, str]) -> list[tuple[str, str]]:
+    by_pointer = {pointer("input", name): label for name, label in labels.items()}
+    return [(by_pointer.get(w["pointer"], w["pointer"]), w["detail"]) for w in prediction.warnings]
+
+
+def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: Mapping[str, str]) -> Effects:
+    fields = explanation["fields"]
+    largest = max((abs(shown["contribution"]) for shown in _all(fields)), default=0.0) or 1.0
+
+    def effect(label: str, amount: float, terms: Sequence[Effect] = ()) -> Effect:
+        width = round(100 * abs(amount) / largest, 1)
+        return Effect(label, amount, -width if amount < 0 else 0.0, width, list(terms))
+
+    drawn = []
+    for shown in fields:
+        ranked = shown.get("terms", ())
+        terms = [effect(term["term"], term["contribution"]) for term in ranked[:WORDS]]
+        if len(ranked) > WORDS:
+            rest = sum(term["contribution"] for term in ranked[WORDS:])
+            terms.append(effect("all other words", shown["other_terms"] + rest))
+        drawn.append(effect(labels.get(shown["field"], shown["field"]), shown["contribution"], terms))
+    label = explanation["label"]
+    if explanation["method"] == "linear":
+        against = explanation["against"]
+        total = explanation["intercept"] + sum(shown["contribution"] for shown in fields)
+        odds = f"{math.exp(min(total, 700)):,.1f} to 1"
+        return Effects(
+            meaning=f"What speaks for {label} (+) and for {against}, the next best (−). Exact: the model adds it up.",
+            sum=f"Start {signed(explanation['intercept'])}, with all of the above {signed(total)} in log-odds: that is "
+            f"{odds} for {label}.",
+            fields=drawn,
+        )
+    probability = percent(output["probabilities"][label])
+    return Effects(
+        meaning=f"How much each field adds to the probability of {label} ({probability}), against leaving it empty.",
+        sum="Measured by leaving out one field at a time; together they need not add up.",
+        fields=drawn,
+    )
+
+
+def _all(fields: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [*fields, *(term for shown in fields for term in shown.get("terms", ()))]

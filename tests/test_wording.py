@@ -1,0 +1,148 @@
+"""Words say what the figures say: no certainty, no blame, and sums that add up."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reviewapp.adapter import ModelAdapter
+from reviewapp.contract import Contract
+from reviewapp.policy import REASONS
+from reviewapp.prediction import Call, Prediction
+from reviewapp.release import Release
+from reviewapp.wording import AUTO_ADVICE, Story, excerpt, percent, signed, tell
+
+
+@pytest.fixture
+def prediction(adapter: ModelAdapter, release: Release) -> Prediction:
+    [made] = adapter.predict([release.samples[3].input], Call(dry_run=True), compare=True, explain=True)
+    return made
+
+
+@pytest.fixture
+def contract(release: Release) -> Contract:
+    return release.contract
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(1.0, "over 99 %"), (0.9901, "over 99 %"), (0.99, "99 %"), (0.5, "50 %"), (0.01, "1 %"), (0.0, "under 1 %")],
+)
+def test_a_probability_never_claims_that_it_cannot_be_otherwise(share: float, words: str) -> None:
+    assert percent(share).replace("\u00a0", " ") == words
+
+
+def test_a_figure_has_its_sign_as_it_is_typeset() -> None:
+    assert [signed(x) for x in (1.234, -0.5, 0.0)] == ["+1.23", "−0.50", "+0.00"]
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        (None, "(erased)"),
+        ({"a": "x\n  y", "b": None, "c": 3, "d": ""}, "x y · 3"),
+        ({"a": "x" * 200}, "x" * 89 + "…"),
+        ({}, ""),
+    ],
+)
+def test_the_beginning_of_a_request_fits_on_a_line(record: Any, shown: str) -> None:
+    assert excerpt(record) == shown
+
+
+def test_an_automatic_answer_says_so(prediction: Prediction, contract: Contract) -> None:
+    story = tell(prediction, contract)
+    assert story.decision == "This answer may be used as it is."
+    assert story.advice == AUTO_ADVICE
+    assert [name for name, _ in story.options] == ["Baseline", "Model"]
+    assert story.differ
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_has_its_words_and_its_advice(prediction: Prediction, contract: Contract, reason: str) -> None:
+    story = tell(replace(prediction, decision="review", reasons=[reason]), contract, 0.6682)
+    assert story.decision.startswith("A person must look at this, because ")
+    assert story.advice != AUTO_ADVICE
+    assert (reason == "low_confidence") is ("67\u00a0%" in story.decision)
+    assert (reason == "outside_seen") is ("do not rely on this figure" in story.confidence)
+
+
+def test_several_reasons_make_one_sentence(prediction: Prediction, contract: Contract) -> None:
+    decision = tell(replace(prediction, decision="review", reasons=list(REASONS)), contract).decision
+    assert decision.count(", and ") == 2
+    assert decision.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [
+        (1.0, "almost certainly right: of 100 answers given with this confidence, more than 99 are right."),
+        (0.93, "very likely right: of 100 answers given with this confidence, about 93 are right."),
+        (0.5, "more likely right than wrong"),
+        (0.26, "more likely wrong than right"),
+    ],
+)
+def test_confidence_is_a_number_and_words(prediction: Prediction, contract: Contract, share: float, says: str) -> None:
+    output = {**prediction.output, "confidence": share}
+    assert says in tell(replace(prediction, output=output), contract).confidence
+
+
+def figures(story: Story) -> list[float]:
+    assert story.effects is not None
+    return [one.amount for one in story.effects.fields]
+
+
+def test_what_moved_the_answer_adds_up_to_the_log_odds(prediction: Prediction, contract: Contract) -> None:
+    import math
+
+    story = tell(prediction, contract)
+    assert story.effects is not None
+    assert prediction.explanation is not None
+    shares = prediction.output["probabilities"]
+    label, against = prediction.explanation["label"], prediction.explanation["against"]
+    total = math.log(shares[label] / shares[against])
+    assert sum(figures(story)) + prediction.explanation["intercept"] == pytest.approx(total)
+    assert signed(total) in story.effects.sum
+    odds = re.search(r"([\d.,]+) to 1", story.effects.sum)
+    assert odds is not None
+    assert float(odds[1].replace(",", "")) == pytest.approx(shares[label] / shares[against], abs=0.05)
+    message = next(one for one in story.effects.fields if one.label == "Message")
+    assert len(message.terms) == 7
+    assert sum(term.amount for term in message.terms) == pytest.approx(message.amount)
+
+
+def test_bars_start_at_zero_and_the_longest_fills_its_side(prediction: Prediction, contract: Contract) -> None:
+    effects = tell(prediction, contract).effects
+    assert effects is not None
+    bars = [bar for one in effects.fields for bar in (one, *one.terms)]
+    assert max(bar.width for bar in bars) == 100
+    assert all((bar.x == -bar.width) if bar.amount < 0 else (bar.x == 0) for bar in bars)
+
+
+def test_a_field_without_effect_draws_no_bar(prediction: Prediction, contract: Contract) -> None:
+    explanation = {"method": "blanking", "scale": "probability", "label": prediction.output["label"],
+                   "fields": [{"field": "channel", "contribution": 0.0}]}  # fmt: skip
+    effects = tell(replace(prediction, explanation=explanation), contract).effects
+    assert effects is not None
+    assert [(one.label, one.figure, one.width) for one in effects.fields] == [("Channel", "+0.00", 0)]
+    assert "leaving it empty" in effects.meaning
+
+
+def test_fields_have_their_labels_and_what_the_contract_no_longer_knows_its_name(
+    prediction: Prediction, contract: Contract
+) -> None:
+    warned = replace(
+        prediction,
+        input={"open_tickets": 41, "former/field": True, "customer_tier": None},
+        warnings=[{"pointer": "/input/open_tickets", "code": "outside_seen_range", "detail": "41 is above"},
+                  {"pointer": "/input/former~1field", "code": "outside_seen_range", "detail": "odd"}],
+    )  # fmt: skip
+    story = tell(warned, contract)
+    assert story.request == [("Open tickets", "41"), ("former/field", "Yes"), ("Customer tier", "not known")]
+    assert story.warnings == [("Open tickets", "41 is above"), ("/input/former~1field", "odd")]
+
+
+def test_an_answer_without_comparison_or_explanation_is_told_too(prediction: Prediction, contract: Contract) -> None:
+    story = tell(replace(prediction, comparison=None, explanation=None, input=None), contract)
+    assert [name for name, _ in story.options] == ["Model"]
+    assert (story.differ, story.effects, story.request) == (False, None, [])
