@@ -6,7 +6,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint docs dist clean
+.PHONY: help run test lint docs pictures dist clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -23,6 +23,9 @@ lint: .venv/.dev ## style and types
 
 docs: .venv/.dev ## make docs/settings.md and docs/openapi.json anew
 	@$(BIN)/python -m tests.made_files
+
+pictures: .venv/.dev ## take the pictures of the README anew (needs Chromium)
+	@$(BIN)/python -m tests.pictures
 
 dist: .venv/.dev ## build the wheel into dist/
 	@rm -rf build/lib build/bdist.* dist && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -6,8 +6,7 @@ document.querySelector(".summary[tabindex]")?.focus();
 
 // Times in the reader's own zone; UTC stays at hand.
 const zoned = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
-  timeZoneName: "short",
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
 });
 for (const time of document.querySelectorAll("time[datetime]")) {
   time.title = time.textContent;

@@ -104,3 +104,10 @@ def test_the_readme_names_every_folder() -> None:
     folders = {line.split("/")[0] for line in listed.stdout.splitlines() if "/" in line}
     readme = (ROOT / "README.md").read_text()
     assert [folder for folder in sorted(folders) if f"`{folder}/" not in readme] == []
+
+
+def test_one_style_sheet_and_one_script_stay_small() -> None:
+    lines = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "static").iterdir()}
+    assert set(lines) == {"style.css", "page.js", "icon.svg"}
+    assert lines["style.css"] <= 300
+    assert lines["page.js"] <= 100

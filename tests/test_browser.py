@@ -1,0 +1,304 @@
+"""The pages in a real browser: with and without script, by keyboard alone, for everybody, whatever was typed."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from reviewapp.release import Release
+
+from .browser import executable, flaws, started, watched
+from .service import Service
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.browser,
+    pytest.mark.skipif(executable() is None, reason="no browser is installed here; `apt install chromium` brings one"),
+]
+Open = Callable[..., AbstractContextManager[Page]]
+PHONE, DESK = {"width": 320, "height": 700}, {"width": 1440, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with started() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Service]:
+    running = Service(tmp_path_factory.mktemp("browser") / "instance", release.contract)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def base(service: Service) -> str:
+    return f"http://127.0.0.1:{service.port}"
+
+
+@pytest.fixture(scope="module")
+def token(service: Service) -> str:
+    return service.command("token", "create", "ann", "--role", "review").stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def session(browser: Browser, base: str, token: str) -> Any:
+    """The cookie of somebody who signed in with a token."""
+    with watched(browser, base) as page:
+        page.goto("/sign-in")
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page).to_have_url(f"{base}/")
+        return page.context.storage_state()
+
+
+@pytest.fixture
+def opened(browser: Browser, base: str, session: Any) -> Open:
+    """Open a page of somebody who signed in: `with opened(viewport=PHONE) as page:`"""
+    return lambda **options: watched(browser, base, **{"storage_state": session, **options})
+
+
+def answer(page: Page, sample: int = 4) -> None:
+    """Ask with a sample through the form."""
+    page.goto(f"/?sample={sample}")
+    page.get_by_role("button", name="Ask for an answer").click()
+    expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+
+
+def test_the_printed_link_opens_the_form_once(browser: Browser, base: str, service: Service) -> None:
+    with watched(browser, base) as page:
+        page.goto(service.link)
+        expect(page).to_have_url(f"{base}/")
+        expect(page.get_by_text("owner (admin)")).to_be_visible()
+        page.get_by_role("button", name="Sign out").click()
+        page.goto(service.link)
+        expect(page.get_by_text("used before or has expired")).to_be_visible()
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_from_a_sample_to_the_history(opened: Open, base: str, script: bool) -> None:
+    with opened(java_script_enabled=script) as page:
+        page.goto("/")
+        page.get_by_role("link", name="One that model and baseline see differently").click()
+        page.get_by_role("button", name="Ask for an answer").click()
+        expect(page.get_by_role("row", name="Answer differ")).to_be_visible()
+        expect(page.get_by_role("heading", name="What moved the answer")).to_be_visible()
+        page.get_by_label("Corrected").check()
+        page.get_by_label("Note").fill("it is an outage")
+        page.get_by_role("button", name="Record the verdict").click()
+        page.get_by_role("alert").get_by_role("link", name="A correction says the right label").click()
+        expect(page.get_by_label("Note")).to_have_value("it is an outage")
+        page.get_by_label("Right label").select_option("outage")
+        page.get_by_role("button", name="Record the verdict").click()
+        expect(page.get_by_text("The verdict that holds: corrected, right is outage.")).to_be_visible()
+        record = page.url.split("#")[0]
+        page.get_by_role("link", name="History").click()
+        row = page.get_by_role("row").nth(1)
+        expect(row).to_contain_text("corrected")
+        row.get_by_role("link").click()
+        expect(page).to_have_url(record)
+        expect(page.get_by_text("it is an outage")).to_be_visible()
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_a_mistake_is_linked_and_what_was_typed_stays(opened: Open, script: bool) -> None:
+    with opened(java_script_enabled=script) as page:
+        page.goto("/?sample=1")
+        page.get_by_label("Open tickets").fill("many")
+        page.get_by_role("button", name="Ask for an answer").click()
+        summary = page.get_by_role("alert")
+        if script:
+            expect(summary).to_be_focused()
+        summary.get_by_role("link", name="Open tickets: This must be a whole number.").click()
+        expect(page.get_by_label("Open tickets")).to_be_focused()
+        expect(page.get_by_label("Open tickets")).to_have_value("many")
+        page.get_by_label("Open tickets").fill("2")
+        page.get_by_role("button", name="Ask for an answer").click()
+        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+
+
+def tab_to(page: Page, selector: str, key: str = "Tab") -> None:
+    """Press a key until the focus is where it is wanted; at each stop it must be seen."""
+    for _ in range(80):
+        page.keyboard.press(key)
+        seen = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert seen != "none", page.evaluate("document.activeElement.outerHTML")
+        if page.evaluate("wanted => document.activeElement.matches(wanted)", selector):
+            return
+    raise AssertionError(f"{selector} cannot be reached by {key}")
+
+
+def test_the_keyboard_alone_is_enough(opened: Open) -> None:
+    with opened() as page:
+        page.goto("/")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        tab_to(page, "a[href='/?sample=5']")
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Subject")).not_to_have_value("")
+        tab_to(page, "main form button")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        tab_to(page, "[name=verdict]")
+        page.keyboard.press("Space")
+        for _ in range(3):
+            page.keyboard.press("ArrowDown")
+        expect(page.get_by_label("Unsure")).to_be_checked()
+        tab_to(page, "#note")
+        page.keyboard.type("Nobody could tell.")
+        tab_to(page, "button")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("The verdict that holds: unsure.")).to_be_visible()
+        page.keyboard.press("Control+Home")
+        page.evaluate("document.activeElement.blur()")
+        tab_to(page, "nav a[href='/history']", "Shift+Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="History")).to_be_visible()
+        tab_to(page, "summary")
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Words")).to_be_visible()
+        tab_to(page, "td a")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Nobody could tell.")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("viewport", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["light on a desk", "dark on a phone"]
+)
+def test_every_page_in_every_state_is_for_everybody(
+    opened: Open, browser: Browser, base: str, viewport: Any, scheme: str
+) -> None:
+    look: dict[str, Any] = {"viewport": viewport, "color_scheme": scheme}
+    with watched(browser, base, **look) as page:
+        found = []
+        for path in ("/sign-in", "/contract"):
+            page.goto(path)
+            found += flaws(page)
+        page.goto("/sign-in")
+        page.get_by_role("button", name="Sign in").click()
+        found += flaws(page)
+    with opened(**look) as page:
+        for path in ("/", "/?sample=6", "/history?q=nothing", "/history?since=x&more=1", "/contract", "/releases",
+                     "/nothing", "/?sample=x"):  # fmt: skip
+            page.goto(path)
+            found += flaws(page)
+        page.goto("/")
+        page.get_by_role("button", name="Ask for an answer").click()
+        found += flaws(page)
+        for sample in (4, 6):
+            answer(page, sample)
+            for copy in page.get_by_text("Copy as").all():
+                copy.click()
+            found += flaws(page)
+        page.get_by_label("Corrected").check()
+        page.get_by_role("button", name="Record the verdict").click()
+        found += flaws(page)
+        page.get_by_label("Right label").select_option("bug")
+        page.get_by_label("Note").fill("A note.")
+        page.get_by_role("button", name="Record the verdict").click()
+        found += flaws(page)
+        page.get_by_role("button", name="Take it back").click()
+        found += flaws(page)
+        page.goto("/history?limit=1&source=form")
+        found += flaws(page)
+        page.get_by_role("link", name="Older").click()
+        found += flaws(page)
+    assert found == []
+
+
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(1)>\"'></textarea>{{ 7 * 7 }} \u202eleft\u2066 =1+1 🙂👩‍👩‍👧 "
+    "&amp; javascript:alert(1) "
+) + "x" * 3000
+
+
+def test_whatever_a_request_holds_is_shown_as_text(opened: Open, service: Service, token: str) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    record = {"subject": HOSTILE[:190], "body": HOSTILE, "channel": "web", "customer_tier": None, "open_tickets": 99,
+              "account_age_days": 1, "has_attachment": True}  # fmt: skip
+    body = {"input": record, "reference": HOSTILE[:190]}
+    made = service.call("POST", "/api/v1/predictions?compare=1&explain=1", body, headers)[1]["id"]
+    verdict = {"verdict": "unsure", "note": HOSTILE[:1900], "reasons": [HOSTILE[:90]]}
+    assert service.call("PUT", f"/api/v1/predictions/{made}/verdict", verdict, headers)[0] == 200
+    with opened(viewport=PHONE) as page:
+        for path in (f"/history/{made}", f"/?prediction={made}", "/history"):
+            page.goto(path)
+            for details in page.locator("summary").all():
+                details.click()
+            assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
+            assert page.evaluate("document.images.length + document.scripts.length") == 1
+            words = page.evaluate("document.body.textContent")
+            assert HOSTILE[:60] in words
+        page.goto(f"/?prediction={made}#request")
+        expect(page.get_by_label("Message")).to_have_value(HOSTILE)
+
+
+def test_what_is_copied_is_answered(opened: Open, base: str, token: str, tmp_path: Path) -> None:
+    with opened(permissions=["clipboard-read", "clipboard-write"]) as page:
+        answer(page)
+        copied = []
+        for language in ("curl", "Python"):
+            page.get_by_text(f"Copy as {language}").click()
+            details = page.locator("details[open]").last
+            details.get_by_role("button", name="Copy").click()
+            expect(details.get_by_role("button", name="Copied")).to_be_visible()
+            copied.append(page.evaluate("navigator.clipboard.readText()"))
+        answered = page.get_by_role("row", name="Answer differ").locator("td").last.text_content()
+    command, script = copied
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env={"TOKEN": token, **PATH})
+    assert json.loads(done.stdout)["output"]["label"] == answered, done
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={"TOKEN": token})
+    assert answered in done.stdout, done.stderr
+
+
+PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+
+def test_a_double_click_and_the_way_back_ask_nothing_twice(opened: Open) -> None:
+    def recorded(page: Page) -> int:
+        shown = page.context.request.get("/history?q=Twice+and+back", headers={"Accept": "application/json"})
+        return len(shown.json()["predictions"])
+
+    with opened() as page:
+        page.goto("/?sample=1")
+        page.get_by_label("Subject").fill("Twice and back")
+        page.get_by_role("button", name="Ask for an answer").dblclick()
+        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        page.reload()
+        page.go_back()
+        page.go_forward()
+        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        assert recorded(page) == 1
+        page.go_back()
+        page.get_by_role("button", name="Ask for an answer").click()  # meant
+        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        assert recorded(page) == 2
+
+
+def test_times_are_those_of_the_reader(opened: Open) -> None:
+    with opened(timezone_id="Asia/Tokyo", locale="en-GB") as page:
+        answer(page)
+        page.goto("/history")
+        first = page.locator("time").first
+        assert re.search(r"\d\d:\d\d:\d\d.* (GMT\+9|JST)", first.text_content() or "")
+        assert (first.get_attribute("title") or "").endswith("UTC")
+
+
+def test_the_check_for_everybody_finds_a_planted_mistake(opened: Open) -> None:
+    with opened(viewport=PHONE) as page:
+        page.goto("/contract")
+        page.evaluate("document.querySelector('main').innerHTML += '<input><pre class=wide></pre>'")
+        page.locator("pre.wide").evaluate("wide => { wide.style.width = '500px' }")
+        found = " ".join(flaws(page))
+    assert "label" in found
+    assert "scrolls sideways" in found
