@@ -154,7 +154,7 @@ def test_the_keyboard_alone_is_enough(opened: Open) -> None:
         for _ in range(3):
             page.keyboard.press("ArrowDown")
         expect(page.get_by_label("Unsure")).to_be_checked()
-        tab_to(page, "#note")
+        tab_to(page, "[name=note]")
         page.keyboard.type("Nobody could tell.")
         tab_to(page, "button")
         page.keyboard.press("Enter")

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from reviewapp.contract import INT64_MAX, INT64_MIN, KINDS, Field
 from reviewapp.errors import InvalidInput
-from reviewapp.forms import as_typed, inputs, typed
+from reviewapp.forms import as_typed, control_names, inputs, typed
 from reviewapp.frames import to_frame
 from reviewapp.openapi import describe
 from reviewapp.samples import as_text, broken_requests, csv_template, example_record, valid_record
@@ -183,9 +183,9 @@ def test_the_openapi_document_has_the_fields_of_the_contract() -> None:
 
 
 def test_the_form_has_a_control_for_every_field() -> None:
-    drawn = inputs(EVERY_KIND.fields, prefix="field-")
+    drawn = inputs(EVERY_KIND.fields)
     assert [control.field for control in drawn] == list(EVERY_KIND.fields)
-    assert len({control.name for control in drawn}) == len(drawn)
+    assert len({control.id for control in drawn}) == len({control.name for control in drawn}) == len(drawn)
     shown = {control.field.name: control for control in drawn}
     assert shown["Meta"].choices == [("true", "Yes"), ("false", "No")]
     assert shown["_schema"].choices == [("true", "Yes"), ("false", "No"), ("", "Not known")]
@@ -197,6 +197,12 @@ def test_the_form_has_a_control_for_every_field() -> None:
     assert {control.field.kind: control.widget for control in drawn} == {
         "number": "line", "integer": "line", "boolean": "radios", "category": "line", "text": "text", "date": "line",
     }  # fmt: skip
+
+
+def test_a_form_calls_a_field_by_its_name_unless_no_form_can_send_it() -> None:
+    names = ("class", "", "field-1", "a\nb", "x.y[]", "field-1_")
+    fields = [Field(name=name, kind="text") for name in names]
+    assert control_names(fields) == ["class", "field-1__", "field-1", "field-3", "x.y[]", "field-1_"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from reviewapp.adapter import ModelAdapter
 from reviewapp.contract import Contract
 from reviewapp.errors import NotReady
-from reviewapp.forms import as_typed
+from reviewapp.forms import as_typed, control_names
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.prediction import Prediction
 from reviewapp.release import Golden, Release
@@ -45,8 +45,8 @@ def page(app: Flask, parts: Parts) -> FlaskClient:
 
 
 def form(contract: Contract, record: dict[str, Any]) -> dict[str, str]:
-    texts = as_typed(record)
-    return {f"field-{i}": texts[name] for i, name in enumerate(contract.names) if name in texts}
+    names = dict(zip(contract.names, control_names(contract.fields), strict=True))
+    return {names[name]: text for name, text in as_typed(record).items()}
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_six_samples_fill_the_form(page: FlaskClient, release: Release) -> None:
         shown = Page(page.get(link).text)
         assert sample.title in shown.text
         typed = form(release.contract, sample.input)
-        assert shown.values == {name: typed[name] for name in typed if name not in ("field-0", "field-1")}
+        assert shown.values == {name: typed[name] for name in typed if name not in ("subject", "body")}
         assert all(sample.input[name].split("\n")[0] in shown.raw_text for name in ("subject", "body"))
         assert page.get(link, headers=JSON).json["input"] == sample.input
     assert page.get("/?sample=7").status_code == 404
@@ -228,10 +228,10 @@ def test_mistakes_stand_by_the_field_and_on_top_in_the_words_of_the_api(
         assert shown.text.count(error["detail"]) == 2
     assert shown.title.startswith("Mistakes")
     ids = {a.get("id") for _, a in shown.elements}
-    for link in (a["href"] for a in shown.all("a") if str(a["href"]).startswith("#field-")):
+    for link in (a["href"] for a in shown.all("a") if str(a["href"]).startswith("#request-")):
         assert str(link)[1:] in ids
     assert "x" * 201 in shown.raw_text  # what was typed stays
-    assert shown.values["field-4"] == "-1"
+    assert shown.values["open_tickets"] == "-1"
     twin = page.post("/", data=form(release.contract, wrong), headers=JSON)
     assert (twin.status_code, twin.json["errors"]) == (422, said)
     assert parts.ledger.predictions({}, 9)[0] == []
@@ -247,8 +247,14 @@ def test_one_cannot_look_at_the_request_of_another(app: Flask, page: FlaskClient
     assert page.get("/?prediction=nothing").status_code == 404
 
 
+def test_json_sent_to_a_form_is_told_where_to_go(page: FlaskClient) -> None:
+    for path in ("/", "/sign-in", "/history/x/verdict"):
+        response = page.post(path, json={"input": {}}, headers=JSON)
+        assert (response.status_code, "/api/v1" in response.json["detail"]) in ((415, True), (404, False))
+
+
 def test_a_form_that_is_too_large_is_413(page: FlaskClient, parts: Parts) -> None:
-    assert page.post("/", data={"field-1": "x" * parts.settings.max_body}).status_code == 413
+    assert page.post("/", data={"body": "x" * parts.settings.max_body}).status_code == 413
 
 
 # ---- judge ------------------------------------------------------------------------------------------------------
@@ -586,7 +592,7 @@ def test_every_kind_of_field_goes_through_the_pages(odd: FlaskClient, parts: Par
 def test_an_empty_form_names_every_field_that_is_required(odd: FlaskClient) -> None:
     shown = Page(odd.post("/", data={}).text)
     required = [field for field in EVERY_KIND.fields if field.required]
-    assert len([a for a in shown.all("a") if str(a["href"]).startswith("#field-")]) == len(required)
+    assert len([a for a in shown.all("a") if str(a["href"]).startswith("#request-")]) == len(required)
 
 
 # ---- errors -----------------------------------------------------------------------------------------------------
@@ -597,3 +603,15 @@ def test_an_error_is_a_page_for_people_and_a_problem_for_programs(app: Flask) ->
     assert (page.status_code, page.content_type) == (404, "text/html; charset=utf-8")
     assert page.headers["X-Request-ID"] in page.text
     assert app.test_client().get("/nothing", headers=JSON).json["status"] == 404
+
+
+def test_a_page_that_is_not_there_still_knows_its_reader(page: FlaskClient) -> None:
+    for response in (page.get("/nothing"), page.put("/history"), page.get("/history/nothing")):
+        assert response.status_code in (404, 405)
+        assert "owner (admin)" in Page(response.text).text
+
+
+def test_who_was_signed_out_meanwhile_is_led_to_sign_in(app: Flask) -> None:
+    response = app.test_client().post("/", data={"subject": "typed"})
+    assert response.status_code == 401
+    assert Page(response.text).all("a", href="/sign-in")

@@ -11,7 +11,7 @@ from reviewapp.contract import Contract
 from reviewapp.policy import REASONS
 from reviewapp.prediction import Call, Prediction
 from reviewapp.release import Release
-from reviewapp.wording import AUTO_ADVICE, Story, excerpt, percent, signed, tell
+from reviewapp.wording import AUTO_ADVICE, DIFFER_ADVICE, Story, excerpt, percent, signed, tell
 
 
 @pytest.fixture
@@ -53,7 +53,8 @@ def test_the_beginning_of_a_request_fits_on_a_line(record: Any, shown: str) -> N
 def test_an_automatic_answer_says_so(prediction: Prediction, contract: Contract) -> None:
     story = tell(prediction, contract)
     assert story.decision == "This answer may be used as it is."
-    assert story.advice == AUTO_ADVICE
+    assert story.advice == DIFFER_ADVICE
+    assert tell(replace(prediction, comparison=None), contract).advice == AUTO_ADVICE
     assert [name for name, _ in story.options] == ["Baseline", "Model"]
     assert story.differ
 
@@ -62,7 +63,7 @@ def test_an_automatic_answer_says_so(prediction: Prediction, contract: Contract)
 def test_every_reason_has_its_words_and_its_advice(prediction: Prediction, contract: Contract, reason: str) -> None:
     story = tell(replace(prediction, decision="review", reasons=[reason]), contract, 0.6682)
     assert story.decision.startswith("A person must look at this, because ")
-    assert story.advice != AUTO_ADVICE
+    assert story.advice not in (AUTO_ADVICE, DIFFER_ADVICE)
     assert (reason == "low_confidence") is ("67\u00a0%" in story.decision)
     assert (reason == "outside_seen") is ("do not rely on this figure" in story.confidence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ NOT_KNOWN = "Not known"
 class Input:
     """One control: `widget` names the macro that draws it, `choices` are (value sent, text shown)."""
 
+    id: str
     name: str
     field: Field
     widget: str
@@ -46,19 +48,19 @@ def inputs(
     flaws: Sequence[Flaw] = (),
     parent: str = "",
     *,
-    prefix: str = "",
+    form: str = "form",
     blank: str = NOT_KNOWN,
     words: Mapping[str, str] | None = None,
     compact: bool = False,
 ) -> list[Input]:
     """Return the controls of a form, filled with what was typed and with the mistakes found below `parent`.
 
-    With a `prefix` the controls are numbered, because a column may have no name at all. `blank` is what leaving a
-    value out means, `words` how choices are shown; a `compact` form has one line for each control.
+    `form` begins the ids, so that two forms may share a page. `blank` is what leaving a value out means, `words` how
+    choices are shown; a `compact` form has one line for each control.
     """
     found = {flaw.pointer: flaw.detail for flaw in reversed(flaws)}
     drawn = []
-    for number, field in enumerate(fields):
+    for number, (field, name) in enumerate(zip(fields, control_names(fields), strict=True)):
         choices = _choices(field, words or {})
         if choices and field.nullable:
             choices = [*choices, ("", blank)]
@@ -67,7 +69,8 @@ def inputs(
             widget = "select" if compact or len(choices) > RADIOS else "radios"
         drawn.append(
             Input(
-                name=control_name(field, number, prefix),
+                id=f"{form}-{number}",
+                name=name,
                 field=field,
                 widget=widget,
                 choices=choices,
@@ -83,21 +86,30 @@ def mistakes(drawn: Sequence[Input], flaws: Sequence[Flaw], parent: str = "") ->
     """Return every flaw for the summary, those of a control with the way to it."""
     known = {parent + pointer(one.field.name): one for one in drawn}
     return [
-        Mistake(known[flaw.pointer].name, known[flaw.pointer].field.label, flaw.detail)
+        Mistake(known[flaw.pointer].id, known[flaw.pointer].field.label, flaw.detail)
         if flaw.pointer in known
         else Mistake(None, flaw.pointer.rpartition("/")[2], flaw.detail)
         for flaw in flaws
     ]
 
 
-def control_name(field: Field, number: int, prefix: str) -> str:
-    return f"{prefix}{number}" if prefix else field.name
+def control_names(fields: Sequence[Field]) -> list[str]:
+    """Return what a form calls each field: its own name, but for the names that no form can send."""
+    taken, names = {field.name for field in fields}, []
+    for number, field in enumerate(fields):
+        name = field.name
+        if not name or re.search(r"[\r\n]", name):
+            name = f"field-{number}"
+            while name in taken:
+                name += "_"
+        names.append(name)
+    return names
 
 
-def typed(fields: Sequence[Field], form: Mapping[str, str], prefix: str = "") -> dict[str, str]:
+def typed(fields: Sequence[Field], form: Mapping[str, str]) -> dict[str, str]:
     """Return a submitted form under the fields' names; browsers send line breaks as CR LF, JSON callers as LF."""
-    names = {field.name: control_name(field, number, prefix) for number, field in enumerate(fields)}
-    return {name: form[sent].replace("\r\n", "\n") for name, sent in names.items() if sent in form}
+    names = zip(fields, control_names(fields), strict=True)
+    return {field.name: form[sent].replace("\r\n", "\n") for field, sent in names if sent in form}
 
 
 def as_typed(record: Record) -> dict[str, str]:

@@ -29,6 +29,7 @@ from .schemas import RecordSchema
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "")  # an empty form has no type
 BODY_PAUSE = 10.0  # seconds without a byte after which a body counts as broken off
 # What is read and thrown away so that a refusal reaches a client that is still sending.
 DRAIN_BYTES, DRAIN_SECONDS, DRAIN_PAUSE = 128 << 20, 5.0, 1.0
@@ -85,6 +86,8 @@ def read_body(limit: int) -> bytes:
 
 def read_form() -> Mapping[str, str]:
     """Return the fields of a submitted form; Flask's own limits refuse one that is too large."""
+    if request.mimetype not in FORM_TYPES:
+        raise UnsupportedMediaType(f"Send the form as {FORM_TYPES[0]}; JSON goes to the API, below /api/v1.")
     with _patience(BODY_PAUSE):
         return request.form
 

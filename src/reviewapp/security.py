@@ -72,8 +72,10 @@ def foreign_host() -> BadRequest:
 def guard() -> None:
     """Before every request: refuse who is not known, whose role is too low, and what comes from another site."""
     view = current_app.view_functions.get(request.endpoint or "")
-    if view is None:
-        return  # no such route or method; the router's own answer follows
+    if view is None:  # no such route or method; the router's own answer follows, on a page that knows its reader
+        if not request.path.startswith("/api/"):
+            g.client = _client()
+        return
     if request.method not in ("GET", "HEAD"):
         _check_origin()
     role = getattr(view, "role", "")
@@ -109,7 +111,7 @@ def _client() -> Client | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return parts.accounts.client_of_token(token.strip())
-    if request.blueprint == "ui" and COOKIE in request.cookies:
+    if request.blueprint in ("ui", None) and COOKIE in request.cookies:
         return parts.accounts.client_of_session(request.cookies[COOKIE])
     return None
 

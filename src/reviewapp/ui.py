@@ -31,7 +31,6 @@ from .wording import VERDICT_WORDS, Story, tell
 
 ui = Blueprint("ui", __name__)
 
-FIELD = "field-"  # what the form calls the contract's fields, with their number
 TRY_OPTIONS = (
     option("prediction", "text", "Prediction", "Show this one.", max_length=100),
     option("sample", "integer", "Sample", "Fill in this one.", minimum=1),
@@ -99,7 +98,7 @@ def try_it() -> ResponseReturnValue:
 def submit() -> ResponseReturnValue:
     """Answer a submitted form, then show it at an address of its own."""
     adapter = parts.registry.adapter()
-    text = typed(adapter.contract.fields, read_form(), FIELD)
+    text = typed(adapter.contract.fields, read_form())
     try:
         record = form_schema(adapter.contract).load(text, "/input")
     except InvalidInput as error:
@@ -123,7 +122,7 @@ def _try_page(
     if prediction is not None:
         record = prediction.input
     text = as_typed(record or {}) if text is None else text
-    drawn = inputs(adapter.contract.fields, text, flaws, "/input", prefix=FIELD)
+    drawn = inputs(adapter.contract.fields, text, flaws, "/input", form="request")
     return TryPage(
         contract=adapter.contract,
         inputs=drawn,
@@ -150,9 +149,9 @@ def history() -> ResponseReturnValue:
     except InvalidInput as error:
         if wants_json():
             raise
-        drawn = inputs(FILTERS, query, error.errors, "/query", blank="Any", compact=True)
+        drawn = inputs(FILTERS, query, error.errors, "/query", form="filter", blank="Any", compact=True)
         return _show("history.html", HistoryPage(drawn, query, mistakes=mistakes(drawn, error.errors, "/query")), 422)
-    drawn = inputs(FILTERS, query, blank="Any", compact=True)
+    drawn = inputs(FILTERS, query, form="filter", blank="Any", compact=True)
     return _show("history.html", HistoryPage(drawn, query, found, following))
 
 
@@ -202,7 +201,9 @@ def _judgement(
     """Return the form for a verdict, or None for who may not give one."""
     if not client().may("review"):
         return None
-    drawn = inputs(verdict_fields(prediction.outcome), text, flaws, blank="No other", words=VERDICT_WORDS)
+    drawn = inputs(
+        verdict_fields(prediction.outcome), text, flaws, form="verdict", blank="No other", words=VERDICT_WORDS
+    )
     return Judgement(drawn, mistakes(drawn, flaws))
 
 

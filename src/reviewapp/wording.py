@@ -37,6 +37,7 @@ _ADVICE = {  # what to do next; of several reasons the first one that holds
 }
 WORDS = 6  # of a text, so many are shown one by one
 AUTO_ADVICE = "Nothing needs to be done. If you see that it is wrong, say so below: that is how mistakes come to light."
+DIFFER_ADVICE = "The baseline differs, and the policy goes by the model. If you see that it is wrong, say so below."
 
 
 def percent(share: float) -> str:
@@ -111,13 +112,15 @@ def tell(prediction: Prediction, contract: Contract, threshold: float | None = N
     if prediction.comparison is not None:
         outputs[prediction.comparison["option"]] = prediction.comparison["output"]
     options = [(OPTION_WORDS[name], outputs[name]) for name in OPTION_WORDS if name in outputs]
+    differ = len({output["label"] for _, output in options}) > 1
+    advice = [words for reason, words in _ADVICE.items() if reason in prediction.reasons]
     return Story(
         prediction=prediction,
         decision=_decision(prediction, threshold),
-        advice=next((advice for reason, advice in _ADVICE.items() if reason in prediction.reasons), AUTO_ADVICE),
+        advice=[*advice, DIFFER_ADVICE if differ else AUTO_ADVICE][0],
         confidence=_confidence(prediction),
         options=options,
-        differ=len({output["label"] for _, output in options}) > 1,
+        differ=differ,
         shares=[
             (label, [percent(output["probabilities"][label]) for _, output in options])
             for label in sorted(prediction.output["probabilities"], key=lambda name: -_most(options, name))
