@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reviewapp.contract import Outcome
-from reviewapp.errors import InvalidInput
+from reviewapp.errors import InvalidInput, pointer
 from reviewapp.samples import example_record
 from reviewapp.schemas import batch_request, move_request, prediction_request, verdict_request
 
@@ -109,3 +109,10 @@ def test_a_move_needs_a_reason_that_says_something() -> None:
     assert mistakes(move_request().load, {"reason": "  "}) == [("/reason", "missing")]
     assert mistakes(move_request().load, {"reason": None}) == [("/reason", "null_not_allowed")]
     assert mistakes(move_request().load, {}) == [("/reason", "missing")]
+
+
+def test_mistakes_come_in_the_order_of_the_contract_then_unknown_members_by_name() -> None:
+    unknown = dict.fromkeys(("zebra", "ant", "moth", "bee", "fly"), 1)
+    found = mistakes(prediction_request(EVERY_KIND).load, {"input": unknown})
+    required = [pointer("input", field.name) for field in EVERY_KIND.fields if field.required]
+    assert [at for at, _ in found] == required + [f"/input/{name}" for name in sorted(unknown)]

@@ -1,5 +1,6 @@
 """The pages: forms from the contract, the same words and rules as the API, a JSON twin for every page."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -251,6 +252,34 @@ def test_json_sent_to_a_form_is_told_where_to_go(page: FlaskClient) -> None:
     for path in ("/", "/sign-in", "/history/x/verdict"):
         response = page.post(path, json={"input": {}}, headers=JSON)
         assert (response.status_code, "/api/v1" in response.json["detail"]) in ((415, True), (404, False))
+    assert page.post("/", data={"file": (io.BytesIO(b"x"), "x.csv")}).status_code == 415
+
+
+URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b"subject=%FF", 400, "not UTF-8"),
+        (b"subject=%ED%A0%80", 400, "not UTF-8"),
+        (b"subject=\xff", 400, "not UTF-8"),
+        (b"&".join(b"a%d=1" % i for i in range(10_001)), 400, "more than 10,000 fields"),
+        (b"subject=a&subject=b", 422, "/form/subject : Give this once."),
+        (b"custmer_tier=pro", 422, "custmer_tier: The contract knows no member of this name."),
+        (b"&".join(b"a%d=1" % i for i in range(9_000)), 422, "a0: The contract knows no member"),
+        (b"subject=%00", 422, "Subject: This may hold no control characters"),
+    ],
+)
+def test_a_form_is_read_as_strictly_as_json(
+    page: FlaskClient, parts: Parts, body: bytes, status: int, says: str
+) -> None:
+    response = page.post("/", data=body, headers=URLENCODED)
+    assert response.status_code == status
+    assert says in Page(response.text).text
+    assert len(response.data) < 60 << 10
+    assert page.post("/", data=body, headers=URLENCODED | JSON).json["status"] == status
+    assert parts.ledger.predictions({}, 1)[0] == []
 
 
 def test_a_form_that_is_too_large_is_413(page: FlaskClient, parts: Parts) -> None:

@@ -53,11 +53,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         static_folder=str(places.folder("static")),
         instance_path=str(settings.instance),
     )
-    app.config.update(
-        MAX_CONTENT_LENGTH=settings.max_body,
-        MAX_FORM_MEMORY_SIZE=settings.max_body,
-        PROVIDE_AUTOMATIC_OPTIONS=False,
-    )
+    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     app.extensions[EXTENSION] = make_parts(settings)
     app.before_request(protocol.begin_request)
     app.before_request(security.check_host)
@@ -131,8 +127,6 @@ def _known(error: Exception) -> ReviewappError:
     """Return our own error for whatever was raised; what a stranger raised is never shown."""
     if isinstance(error, ReviewappError):
         return error
-    if isinstance(error, exceptions.RequestEntityTooLarge):
-        return protocol.too_large(request.max_content_length or 0)
     if isinstance(error, exceptions.NotFound):
         return NotFound("There is nothing at this address.")
     if isinstance(error, exceptions.MethodNotAllowed):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .contract import Field, Record
-from .errors import Flaw, pointer
+from .errors import SHOWN_ERRORS, Flaw, pointer
 from .samples import as_text
 
 RADIOS = 6  # a list of more choices than this is a drop-down list
@@ -83,13 +83,13 @@ def inputs(
 
 
 def mistakes(drawn: Sequence[Input], flaws: Sequence[Flaw], parent: str = "") -> list[Mistake]:
-    """Return every flaw for the summary, those of a control with the way to it."""
+    """Return the flaws for the summary, as many as an answer names; those of a control with the way to it."""
     known = {parent + pointer(one.field.name): one for one in drawn}
     return [
         Mistake(known[flaw.pointer].id, known[flaw.pointer].field.label, flaw.detail)
         if flaw.pointer in known
         else Mistake(None, flaw.pointer.rpartition("/")[2], flaw.detail)
-        for flaw in flaws
+        for flaw in flaws[:SHOWN_ERRORS]
     ]
 
 
@@ -107,9 +107,12 @@ def control_names(fields: Sequence[Field]) -> list[str]:
 
 
 def typed(fields: Sequence[Field], form: Mapping[str, str]) -> dict[str, str]:
-    """Return a submitted form under the fields' names; browsers send line breaks as CR LF, JSON callers as LF."""
-    names = zip(fields, control_names(fields), strict=True)
-    return {field.name: form[sent].replace("\r\n", "\n") for field, sent in names if sent in form}
+    """Return a submitted form under the fields' names; browsers send line breaks as CR LF, JSON callers as LF.
+
+    What the form holds besides is kept, for the schema to refuse.
+    """
+    names = {sent: field.name for sent, field in zip(control_names(fields), fields, strict=True)}
+    return {names.get(sent, sent): text.replace("\r\n", "\n") for sent, text in form.items()}
 
 
 def as_typed(record: Record) -> dict[str, str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import Request, Response, g, has_request_context, request
 from gunicorn.http.errors import ParseException
@@ -29,7 +31,8 @@ from .schemas import RecordSchema
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
-FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "")  # an empty form has no type
+FORM_TYPE = "application/x-www-form-urlencoded"
+MAX_FORM_FIELDS = 10_000
 BODY_PAUSE = 10.0  # seconds without a byte after which a body counts as broken off
 # What is read and thrown away so that a refusal reaches a client that is still sending.
 DRAIN_BYTES, DRAIN_SECONDS, DRAIN_PAUSE = 128 << 20, 5.0, 1.0
@@ -84,12 +87,19 @@ def read_body(limit: int) -> bytes:
     return whole
 
 
-def read_form() -> Mapping[str, str]:
-    """Return the fields of a submitted form; Flask's own limits refuse one that is too large."""
-    if request.mimetype not in FORM_TYPES:
-        raise UnsupportedMediaType(f"Send the form as {FORM_TYPES[0]}; JSON goes to the API, below /api/v1.")
-    with _patience(BODY_PAUSE):
-        return request.form
+def read_form(limit: int) -> dict[str, str]:
+    """Return the fields of a submitted form, as strictly as JSON is read; raise a 4xx where it cannot be."""
+    if request.mimetype not in (FORM_TYPE, ""):  # an empty form has no type
+        raise UnsupportedMediaType(f"Send the form as {FORM_TYPE}; JSON goes to the API, below /api/v1.")
+    try:
+        text = read_body(limit).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS)
+    except UnicodeDecodeError:
+        raise BadRequest("The form is not UTF-8.") from None
+    except ValueError:
+        raise BadRequest(f"The form has more than {MAX_FORM_FIELDS:,} fields.") from None
+    _refuse_twice("form", [name for name, _ in pairs])
+    return dict(pairs)
 
 
 def too_large(limit: int) -> TooLarge:
@@ -144,10 +154,14 @@ def _chunks(source: Request, most: int) -> Iterator[bytes]:
 
 def read_query(fields: Sequence[Field]) -> dict[str, Any]:
     """Return the query options, checked like any input; mistakes are pointed at under /query."""
-    twice = [name for name, values in request.args.lists() if len(values) > 1]
-    if twice:
-        raise InvalidInput([Flaw(pointer("query", name), "given_twice", "Give this once.") for name in twice])
+    _refuse_twice("query", [name for name, _ in request.args.items(multi=True)])
     return RecordSchema(fields, text=True).load(request.args.to_dict(), "/query")
+
+
+def _refuse_twice(where: str, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InvalidInput([Flaw(pointer(where, name), "given_twice", "Give this once.") for name in twice])
 
 
 def wants_json() -> bool:

@@ -219,7 +219,7 @@ def _schema_of(members: Sequence[Field], *, text: bool) -> type[_Schema]:
 def _flaws(errors: Mapping[Any, Any], parent: str) -> list[Flaw]:
     """Return the Flaws of marshmallow's nested error dictionary, each with its JSON pointer."""
     found: list[Flaw] = []
-    for key, inside in errors.items():
+    for key, inside in sorted(errors.items(), key=_unknown_last):
         at = parent + pointer(key)
         if isinstance(inside, Mapping):
             found += _flaws(inside, at)
@@ -229,6 +229,12 @@ def _flaws(errors: Mapping[Any, Any], parent: str) -> list[Flaw]:
             whole = key == marshmallow.exceptions.SCHEMA and flaw is NOT_AN_OBJECT
             found.append(Flaw(parent if whole else at, flaw.code, flaw.detail, flaw.allowed))
     return found
+
+
+def _unknown_last(item: tuple[Any, Any]) -> tuple[bool, str]:
+    """The key that puts unknown members last, by name: marshmallow gives them in the order of a set."""
+    unknown = item[1] == [UNKNOWN]
+    return unknown, str(item[0]) if unknown else ""
 
 
 class RecordSchema:

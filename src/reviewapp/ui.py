@@ -98,7 +98,7 @@ def try_it() -> ResponseReturnValue:
 def submit() -> ResponseReturnValue:
     """Answer a submitted form, then show it at an address of its own."""
     adapter = parts.registry.adapter()
-    text = typed(adapter.contract.fields, read_form())
+    text = typed(adapter.contract.fields, read_form(parts.settings.max_body))
     try:
         record = form_schema(adapter.contract).load(text, "/input")
     except InvalidInput as error:
@@ -167,7 +167,7 @@ def show_record(prediction_id: str) -> ResponseReturnValue:
 def give_verdict(prediction_id: str) -> ResponseReturnValue:
     """Append a verdict."""
     prediction = lookups.prediction(prediction_id)
-    text = typed(verdict_fields(prediction.outcome), read_form())
+    text = typed(verdict_fields(prediction.outcome), read_form(parts.settings.max_body))
     try:
         lookups.add_verdict(prediction_id, verdict_request(prediction.outcome, text=True).load(text))
     except InvalidInput as error:
@@ -263,7 +263,7 @@ def sign_in() -> ResponseReturnValue:
 @needs(EVERYBODY)
 def sign_in_with_token() -> ResponseReturnValue:
     """Open a session for the holder of an API token."""
-    form = read_form()
+    form = read_form(parts.settings.max_body)
     token, following = form.get("token", "").strip(), form.get("next", "")
     secret = parts.accounts.open_session(token) if token else None
     if secret is not None:
