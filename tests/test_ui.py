@@ -465,17 +465,37 @@ def test_the_releases_page_says_what_answers_now_and_how_that_came_about(
     assert [event["event"] for event in twin["events"]] == ["promoted", "built"]
 
 
-def test_where_nothing_can_answer_every_page_says_so(app: Flask, page: FlaskClient, parts: Parts) -> None:
-    app.extensions[EXTENSION] = replace(parts, registry=Broken())  # type: ignore[arg-type]
-    for path in ("/", "/contract", "/releases"):
+def test_where_nothing_can_answer_one_can_still_look_back(
+    app: Flask, page: FlaskClient, parts: Parts, ask: Any
+) -> None:
+    _, made = ask()
+    app.extensions[EXTENSION] = replace(parts, registry=NothingAnswers())  # type: ignore[arg-type]
+    for path in ("/", "/contract"):
         response = page.get(path)
         assert response.status_code == 503
-        assert "No release is live yet" in Page(response.text).text
+        assert "No release can be loaded" in Page(response.text).text
+    assert "open_tickets" in Page(page.get(f"/history/{made}").text).text
+    assert page.post(f"/history/{made}/verdict", data={"verdict": "agree"}).status_code == 303
+    assert page.get("/history").status_code == 200
+    assert "No release can be loaded" in Page(page.get("/releases").text).text
+    twin = page.get("/releases", headers=JSON).json
+    assert (twin["active"], twin["problem"]) == (None, "No release can be loaded.")
+    app.extensions[EXTENSION] = parts
 
 
-class Broken:
+class NothingAnswers:
+    """A registry whose releases are all damaged."""
+
     def adapter(self) -> ModelAdapter:
-        raise NotReady("No release is live yet; `reviewapp build` makes one.", retry_after=30)
+        raise NotReady("No release can be loaded.", retry_after=30)
+
+    def live(self) -> None:
+        return None
+
+    def built(self) -> list[Any]:
+        return []
+
+    events = built
 
 
 # ---- all of them ------------------------------------------------------------------------------------------------

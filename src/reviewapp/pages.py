@@ -133,10 +133,14 @@ class ContractPage:
 
 @dataclass(frozen=True)
 class ReleasesPage:
-    """What answers now, what else there is, and how that came about."""
+    """What answers now (`release`, and `active` for programs), what else there is, and how that came about.
 
-    active: Json
-    release: Release
+    `problem` says why nothing answers, or why the live release is not the one that does.
+    """
+
+    release: Release | None
+    active: Json | None
+    problem: str | None
     releases: list[Json]
     events: list[ReleaseEvent]
 
@@ -147,7 +151,7 @@ class ReleasesPage:
     @property
     def figures(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
         """(part of the data, option, (measure, figure) of each measure) of the evaluation."""
-        results = self.release.evaluation.get("results", {})
+        results = self.release.evaluation.get("results", {}) if self.release else {}
         return [
             (part.replace("_", " "), option, _figures(found))
             for part, options in results.items()
@@ -157,6 +161,7 @@ class ReleasesPage:
     def as_json(self) -> Json:
         return {
             "active": self.active,
+            "problem": self.problem,
             "releases": self.releases,
             "events": [event.as_json() for event in self.events],
         }
@@ -169,6 +174,10 @@ class SignInPage:
     client: Client | None
     next: str = ""
     error: str = ""
+
+    @property
+    def mistakes(self) -> list[Mistake]:
+        return [Mistake("token", "Token", self.error)] if self.error else []
 
     def as_json(self) -> Json:
         return {"client": None if self.client is None else vars(self.client)}

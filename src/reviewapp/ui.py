@@ -17,7 +17,7 @@ from flask.typing import ResponseReturnValue
 from . import lookups, snippets
 from .adapter import ModelAdapter
 from .contract import Record
-from .errors import Flaw, InvalidInput, NotFound, Unauthenticated
+from .errors import Flaw, InvalidInput, NotFound, NotReady, Unauthenticated
 from .forms import as_typed, inputs, mistakes, typed
 from .lookups import FILTERS, option
 from .pages import ContractPage, HistoryPage, Judgement, RecordPage, ReleasesPage, SignInPage, TryPage
@@ -190,7 +190,10 @@ def _record_page(prediction: Prediction, text: dict[str, str] | None = None, fla
 
 
 def _story(prediction: Prediction) -> Story:
-    release = parts.registry.adapter().release
+    try:
+        release = parts.registry.adapter().release
+    except NotReady:  # what was answered can be read, and judged, also while nothing answers
+        return tell(prediction)
     threshold = release.policy.threshold if release.id == prediction.release else None
     return tell(prediction, release.contract, threshold)
 
@@ -233,10 +236,12 @@ def show_contract() -> ResponseReturnValue:
 @ui.get("/releases")
 @needs("submit")
 def show_releases() -> ResponseReturnValue:
-    """What answers now, and how that came about."""
-    release = parts.registry.adapter().release
-    page = ReleasesPage(lookups.active_release(), release, lookups.releases(), parts.registry.events())
-    return _show("releases.html", page)
+    """What answers now, or why nothing does, and how that came about."""
+    try:
+        release, active, problem = parts.registry.adapter().release, lookups.active_release(), parts.registry.problem()
+    except NotReady as error:
+        release, active, problem = None, None, error.detail
+    return _show("releases.html", ReleasesPage(release, active, problem, lookups.releases(), parts.registry.events()))
 
 
 # ---- sign in ----------------------------------------------------------------------------------------------------

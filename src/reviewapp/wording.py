@@ -102,12 +102,12 @@ class Story:
     effects: Effects | None
 
 
-def tell(prediction: Prediction, contract: Contract, threshold: float | None = None) -> Story:
+def tell(prediction: Prediction, contract: Contract | None = None, threshold: float | None = None) -> Story:
     """Return the story of a prediction; `contract` gives the fields their labels, also where it is a later one.
 
     `threshold` is the confidence that the policy of its release asks for, where that is known.
     """
-    labels = {one.name: one.label for one in contract.fields}
+    labels = {one.name: one.label for one in contract.fields} if contract else {}
     outputs = {prediction.option: prediction.output}
     if prediction.comparison is not None:
         outputs[prediction.comparison["option"]] = prediction.comparison["output"]
