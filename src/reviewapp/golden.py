@@ -54,8 +54,10 @@ def samples(release: Release, records: Sequence[Record]) -> dict[str, Record]:
             found[CLEAR] = i
         elif label != model[found[CLEAR]]["label"]:
             found.setdefault(CLEAR_TOO, i)
+        else:
+            found.setdefault(OUTSIDE, i)  # a third one, to be moved
     chosen = {title: dict(records[found[title]]) for title in TITLES if title in found}
-    outside = outside_record(release.contract, records[found.get(CLEAR, 0)])
+    outside = outside_record(release.contract, records[found.get(OUTSIDE, 0)])
     return chosen if outside is None else chosen | {OUTSIDE: outside}
 
 

@@ -146,7 +146,7 @@ def _most(options: Sequence[tuple[str, dict[str, Any]]], label: str) -> float:
 def _decision(prediction: Prediction, threshold: float | None) -> str:
     if prediction.decision == "auto":
         return "This answer may be used as it is."
-    needed = "" if threshold is None else f": the policy asks for {percent(threshold)}"
+    needed = "" if threshold is None else f" (the policy asks for {percent(threshold)})"
     words = {
         LOW_CONFIDENCE: f"the {prediction.option} is not confident enough{needed}",
         OUTSIDE_SEEN: "a value lies outside of what training saw",
