@@ -402,6 +402,14 @@ def test_older_pages_keep_the_filter_and_lead_back(page: FlaskClient, ask: Any) 
     assert (seen, steps) == (made[::-1], 3)
 
 
+def test_the_labels_of_the_release_are_offered_to_the_filter(page: FlaskClient, release: Release) -> None:
+    shown = Page(page.get("/history").text)
+    [control] = shown.all("input", name="label")
+    assert shown.all("datalist", id=str(control["list"]))
+    known = {option["value"] for option in shown.all("option")}
+    assert known >= set(release.contract.outcome.labels)
+
+
 def test_a_wrong_filter_is_said_by_its_field(page: FlaskClient, api: Any) -> None:
     response = page.get("/history?since=yesterday&decision=auto")
     assert response.status_code == 422

@@ -77,8 +77,8 @@ def test_several_reasons_make_one_sentence(prediction: Prediction, contract: Con
 @pytest.mark.parametrize(
     ("share", "says"),
     [
-        (1.0, "almost certainly right: of 100 answers given with this confidence, more than 99 are right."),
-        (0.93, "very likely right: of 100 answers given with this confidence, about 93 are right."),
+        (1.0, "almost certainly right: of 100 answers given with this confidence, more than 99 should be right."),
+        (0.93, "very likely right: of 100 answers given with this confidence, about 93 should be right."),
         (0.5, "more likely right than wrong"),
         (0.26, "more likely wrong than right"),
     ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -16,9 +17,9 @@ from flask.typing import ResponseReturnValue
 
 from . import lookups, snippets
 from .adapter import ModelAdapter
-from .contract import Record
+from .contract import Field, Record
 from .errors import Flaw, InvalidInput, NotFound, NotReady, Unauthenticated
-from .forms import as_typed, inputs, mistakes, typed
+from .forms import Input, as_typed, inputs, mistakes, typed
 from .lookups import FILTERS, option
 from .pages import ContractPage, HistoryPage, Judgement, RecordPage, ReleasesPage, SignInPage, TryPage
 from .parts import parts
@@ -71,6 +72,13 @@ def _show(template: str, page: Any, status: int = 200) -> Response:
     return shown
 
 
+def _show_mistakes(template: str, page: Any, error: InvalidInput) -> Response:
+    """Return a page with the mistakes marked in it, or, for a program, the problem itself."""
+    if wants_json():
+        raise error
+    return _show(template, page, 422)
+
+
 # ---- try --------------------------------------------------------------------------------------------------------
 
 
@@ -102,9 +110,7 @@ def submit() -> ResponseReturnValue:
     try:
         record = form_schema(adapter.contract).load(text, "/input")
     except InvalidInput as error:
-        if wants_json():
-            raise
-        return _show("try.html", _try_page(adapter, text=text, flaws=error.errors), 422)
+        return _show_mistakes("try.html", _try_page(adapter, text=text, flaws=error.errors), error)
     call = Call(source="form", client=client().name, request_id=request_id())
     [made] = adapter.predict([record], call, compare=True, explain=True)
     return redirect(url_for(".try_it", prediction=made.id, _anchor="answer"), 303)
@@ -144,15 +150,26 @@ def _try_page(
 def history() -> ResponseReturnValue:
     """Every prediction, newest first, with the API's own filters and cursors."""
     query = {name: value for name, value in request.args.items() if value}
+
+    def controls(flaws: Sequence[Flaw] = ()) -> list[Input]:
+        return inputs(_filters(), query, flaws, "/query", form="filter", blank="Any", compact=True)
+
     try:
         found, following = lookups.predictions()
     except InvalidInput as error:
-        if wants_json():
-            raise
-        drawn = inputs(FILTERS, query, error.errors, "/query", form="filter", blank="Any", compact=True)
-        return _show("history.html", HistoryPage(drawn, query, mistakes=mistakes(drawn, error.errors, "/query")), 422)
-    drawn = inputs(FILTERS, query, form="filter", blank="Any", compact=True)
-    return _show("history.html", HistoryPage(drawn, query, found, following))
+        drawn = controls(error.errors)
+        page = HistoryPage(drawn, query, mistakes=mistakes(drawn, error.errors, "/query"))
+        return _show_mistakes("history.html", page, error)
+    return _show("history.html", HistoryPage(controls(), query, found, following))
+
+
+def _filters() -> list[Field]:
+    """Return the API's filters, the one for the label with the labels of the live release to choose from."""
+    try:
+        labels = parts.registry.adapter().contract.outcome.labels or None
+    except NotReady:
+        labels = None
+    return [replace(one, seen_choices=labels) if one.name == "label" else one for one in FILTERS]
 
 
 @ui.get("/history/<prediction_id>")
@@ -171,9 +188,7 @@ def give_verdict(prediction_id: str) -> ResponseReturnValue:
     try:
         lookups.add_verdict(prediction_id, verdict_request(prediction.outcome, text=True).load(text))
     except InvalidInput as error:
-        if wants_json():
-            raise
-        return _show("record.html", _record_page(prediction, text, error.errors), 422)
+        return _show_mistakes("record.html", _record_page(prediction, text, error.errors), error)
     return redirect(url_for(".show_record", prediction_id=prediction_id, _anchor="verdicts"), 303)
 
 

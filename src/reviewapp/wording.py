@@ -157,11 +157,12 @@ def _decision(prediction: Prediction, threshold: float | None) -> str:
 
 def _confidence(prediction: Prediction) -> str:
     share = prediction.output["confidence"]
+    subject = f"The {prediction.option} is {percent(share)} confident"
     words = next(words for least, words in _LIKELY if share >= least)
     if OUTSIDE_SEEN in prediction.reasons:
-        return f"{percent(share)} confident, but do not rely on this figure: it was not tested on values like these."
+        return f"{subject}, but do not rely on this figure: it was not tested on values like these."
     of_100 = "more than 99" if share > 0.99 else f"about {share * 100:.0f}"
-    return f"{percent(share)} confident, {words}: of 100 answers given with this confidence, {of_100} are right."
+    return f"{subject}, {words}: of 100 answers given with this confidence, {of_100} should be right."
 
 
 def _warnings(prediction: Prediction, labels: Mapping[str, str]) -> list[tuple[str, str]]:
