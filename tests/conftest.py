@@ -20,6 +20,7 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.contract import Contract, Field, Outcome
 from reviewapp.factory import create_app
 from reviewapp.parts import EXTENSION, Parts
+from reviewapp.registry import Registry
 from reviewapp.release import Release
 from reviewapp.samples import example_record, valid_record
 from reviewapp.store import Store
@@ -101,6 +102,19 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def live_database(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path, release: Release, releases_root: Path
+) -> Path:
+    """The same with the default release live."""
+    path = tmp_path_factory.mktemp("database") / "live.sqlite3"
+    shutil.copy(empty_database, path)
+    store = Store(f"sqlite:///{path}")
+    Registry(releases_root, store, ModelAdapter).add(release, "test")
+    store.close()
+    return path
+
+
 @pytest.fixture
 def store(tmp_path: Path, empty_database: Path) -> Iterator[Store]:
     shutil.copy(empty_database, tmp_path / "ledger.sqlite3")
@@ -121,21 +135,19 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> BytecodeCache:
 
 @pytest.fixture
 def app(
-    tmp_path: Path, release: Release, releases_root: Path, empty_database: Path,
+    tmp_path: Path, release: Release, releases_root: Path, live_database: Path,
     unpack_once: Callable[[bytes, str], Any], compiled: BytecodeCache, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Flask]:  # fmt: skip
     """The app on a database of its own; model file and templates are read once for all tests."""
     monkeypatch.setattr(estimators, "load", unpack_once)
     (tmp_path / "instance").mkdir()
-    shutil.copy(empty_database, tmp_path / "instance" / "reviewapp.sqlite3")
+    shutil.copy(live_database, tmp_path / "instance" / "reviewapp.sqlite3")
     app = create_app({"instance": tmp_path / "instance", "releases": releases_root})
     app.jinja_env.bytecode_cache = compiled
     app.test_client_class = CheckedClient
     CheckedClient.contract = release.contract
-    parts: Parts = app.extensions[EXTENSION]
-    parts.registry.add(release, "test")
     yield app
-    parts.store.close()
+    app.extensions[EXTENSION].store.close()
 
 
 @pytest.fixture
