@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from reviewapp.store import Store
 from reviewapp.triage import build as triage
 
 from .conformance import CheckedClient
+from .page import form
 
 # Names that break naive code: spaces, dots, signs, JSON pointer's own escapes, marshmallow's and Python's own words.
 EVERY_KIND = Contract(
@@ -178,6 +180,27 @@ def api(app: Flask, auth: Callable[..., dict[str, str]]) -> Callable[..., Any]:
         return client.open(f"/api/v1{path}", method=method.upper(), headers=given, **kwargs)
 
     return call
+
+
+@pytest.fixture
+def page(app: Flask, parts: Parts) -> FlaskClient:
+    """The pages of somebody who signed in by a link, as admin."""
+    client = app.test_client()
+    client.get(f"/sign-in?link={parts.accounts.create_link('owner', 'admin')}")
+    return client
+
+
+@pytest.fixture
+def ask(page: FlaskClient, release: Release, example: dict[str, Any]) -> Callable[..., tuple[str, str]]:
+    """Send the example, changed, through the form; return where its answer is shown, and its id."""
+
+    def send(**changes: Any) -> tuple[str, str]:
+        response = page.post("/", data=form(release.contract, {**example, **changes}))
+        assert response.status_code == 303
+        location = response.headers["Location"]
+        return location, re.findall(r"prediction=([^#&]+)", location)[0]
+
+    return send
 
 
 @pytest.fixture

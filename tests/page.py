@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from typing import Any
+
+from reviewapp.contract import Contract
+from reviewapp.forms import as_typed, control_names
+from reviewapp.parts import Parts
+from reviewapp.prediction import Prediction
+
+JSON = {"Accept": "application/json"}
 
 VOID = {"input", "link", "meta", "br", "rect", "img", "hr"}
 SILENT = {"script", "style", "title"}
@@ -64,3 +72,13 @@ class Page(HTMLParser):
         """What the controls of the page hold but for text areas, by name."""
         chosen = [a for a in self.all("input") if a.get("type") != "radio" or "checked" in a]
         return {str(a["name"]): a.get("value") for a in chosen if "name" in a}
+
+
+def form(contract: Contract, record: dict[str, Any]) -> dict[str, str]:
+    """Return a record as the form of its contract sends it."""
+    names = dict(zip(contract.names, control_names(contract.fields), strict=True))
+    return {names[name]: text for name, text in as_typed(record).items()}
+
+
+def latest(parts: Parts) -> Prediction:
+    return parts.ledger.predictions({}, 1)[0][0]

@@ -21,27 +21,20 @@ def take(page: Page, name: str, height: int) -> None:
 
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        instance = Path(folder) / "instance"
-        service = Service(instance)
-        service.start()
-        try:
-            base = f"http://127.0.0.1:{service.port}"
-            size = {"width": WIDTH, "height": 900}
-            with started() as browser, watched(browser, base, viewport=size, timezone_id="UTC") as page:
-                page.goto(service.link)
-                for sample, verdict in ((1, "agree"), (5, "unsure"), (2, "agree"), (6, ""), (4, "")):
-                    page.goto(f"/?sample={sample}")
-                    page.get_by_role("button", name="Ask for an answer").click()
-                    if verdict:
-                        page.locator(f"[name=verdict][value={verdict}]").check()
-                        page.get_by_role("button", name="Record the verdict").click()
-                page.evaluate("scrollTo(0, 0)")
-                take(page, "answer", 1130)
-                page.goto("/history")
-                take(page, "history", 620)
-        finally:
-            service.stop()
+    with tempfile.TemporaryDirectory() as folder, Service(Path(folder) / "instance") as service:
+        base, size = f"http://127.0.0.1:{service.port}", {"width": WIDTH, "height": 900}
+        with started() as browser, watched(browser, base, viewport=size, timezone_id="UTC") as page:
+            page.goto(service.link)
+            for sample, verdict in ((1, "agree"), (5, "unsure"), (2, "agree"), (6, ""), (4, "")):
+                page.goto(f"/?sample={sample}")
+                page.get_by_role("button", name="Ask for an answer").click()
+                if verdict:
+                    page.locator(f"[name=verdict][value={verdict}]").check()
+                    page.get_by_role("button", name="Record the verdict").click()
+            page.evaluate("scrollTo(0, 0)")
+            take(page, "answer", 1130)
+            page.goto("/history")
+            take(page, "history", 620)
     print(*(f"{path.relative_to(Path.cwd())}: {path.stat().st_size:,} bytes" for path in PICTURES.iterdir()), sep="\n")
 
 

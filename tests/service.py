@@ -45,6 +45,13 @@ class Service:
         self.output = ""
         self._idle: list[tuple[http.client.HTTPConnection, float]] = []
 
+    def __enter__(self) -> Service:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "reviewapp", *words], env=self.environment, capture_output=True, text=True

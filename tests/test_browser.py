@@ -34,10 +34,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("browser") / "instance", release.contract)
-    running.start()
-    yield running
-    running.stop()
+    with Service(tmp_path_factory.mktemp("browser") / "instance", release.contract) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,8 @@ Call = Callable[..., tuple[int, Any, dict[str, str]]]
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("service") / "instance", release.contract)
-    running.start()
-    yield running
-    running.stop()
+    with Service(tmp_path_factory.mktemp("service") / "instance", release.contract) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,147 @@
+"""Looking back and looking up: history, record, contract and releases are the API's own, told to people."""
+
+from dataclasses import replace
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from reviewapp.adapter import ModelAdapter
+from reviewapp.errors import NotReady
+from reviewapp.parts import EXTENSION, Parts
+from reviewapp.release import Release
+
+from .page import JSON, Page
+
+# ---- look back --------------------------------------------------------------------------------------------------
+
+
+def test_the_history_is_that_of_the_api(page: FlaskClient, example: dict[str, Any], api: Any, ask: Any) -> None:
+    for number in range(5):
+        api("post", "/predictions", json={"input": {**example, "open_tickets": number}, "reference": "R"})
+    _, judged = ask(subject="judged")
+    page.post(f"/history/{judged}/verdict", data={"verdict": "agree"})
+    for query in ("", "?limit=2", "?source=form", "?verdict=agree", "?q=judged&decision=", "?reference=R&limit=1"):
+        assert page.get(f"/history{query}", headers=JSON).json == api("get", f"/predictions{query}", role="review").json
+    shown = Page(page.get("/history?verdict=agree").text)
+    assert "judged" in shown.text
+    assert len(shown.all("td", data_name="")) == 0
+    assert len([a for a in shown.all("a") if str(a["href"]).startswith("/history/")]) == 1
+
+
+def test_older_pages_keep_the_filter_and_lead_back(page: FlaskClient, ask: Any) -> None:
+    made = [ask()[1] for _ in range(5)]
+    seen, address, steps = [], "/history?source=form&limit=2&label=", 0
+    while address:
+        shown = Page(page.get(address).text)
+        seen += [str(a["href"]).split("/")[-1] for a in shown.all("a") if str(a["href"]).startswith("/history/")]
+        links = [str(a["href"]) for a in shown.all("a", rel="next")]
+        assert all("source=form" in link and "label" not in link for link in links)
+        newest = [a["href"] for a in shown.all("a") if "limit=2" in str(a["href"]) and "cursor" not in str(a["href"])]
+        assert newest == ([] if steps == 0 else ["/history?source=form&limit=2"])
+        address, steps = (links or [""])[0], steps + 1
+    assert (seen, steps) == (made[::-1], 3)
+
+
+def test_the_labels_of_the_release_are_offered_to_the_filter(page: FlaskClient, release: Release) -> None:
+    shown = Page(page.get("/history").text)
+    [control] = shown.all("input", name="label")
+    assert shown.all("datalist", id=str(control["list"]))
+    known = {option["value"] for option in shown.all("option")}
+    assert known >= set(release.contract.outcome.labels)
+
+
+def test_a_wrong_filter_is_said_by_its_field(page: FlaskClient, api: Any) -> None:
+    response = page.get("/history?since=yesterday&decision=auto")
+    assert response.status_code == 422
+    shown = Page(response.text)
+    said = api("get", "/predictions?since=yesterday", role="review").json["errors"][0]["detail"]
+    assert shown.text.count(said) == 2
+    assert shown.values["since"] == "yesterday"
+    odd = Page(page.get("/history?cursor=x").text)
+    assert "cursor: This must be the `next` of an earlier page." in odd.text
+    assert page.get("/history?since=yesterday", headers=JSON).json["status"] == 422
+
+
+def test_an_empty_history_says_what_to_do(page: FlaskClient, ask: Any) -> None:
+    assert "Nothing is recorded yet. Try a request" in Page(page.get("/history").text).text
+    ask()
+    assert "No prediction matches. Show all" in Page(page.get("/history?q=nothing+like+this").text).text
+
+
+def test_a_record_tells_the_whole_story(page: FlaskClient, parts: Parts, api: Any, release: Release) -> None:
+    body = {"input": release.samples[2].input, "reference": "ticket 7"}
+    made = api("post", "/predictions?compare=true&explain=true", json=body, headers={"X-Request-ID": "req-7"}).json
+    text = Page(page.get(f"/history/{made['id']}").text).text
+    told = [made["id"], "req-7", "ticket 7", release.id.digest, str(release.id), "not known", "What moved the answer",
+            "Baseline", "Model", "submit", made["output"]["label"], "No verdict holds."]  # fmt: skip
+    assert [words for words in told if words not in text] == []
+    assert page.get(f"/history/{made['id']}", headers=JSON).json == api("get", f"/predictions/{made['id']}").json
+
+
+def test_the_record_of_a_bare_answer_is_shown_too(page: FlaskClient, api: Any, example: dict[str, Any]) -> None:
+    made = api("post", "/predictions", json={"input": example}).json
+    text = Page(page.get(f"/history/{made['id']}").text).text
+    assert "What moved the answer" not in text
+    assert "Baseline" not in text
+
+
+# ---- reference --------------------------------------------------------------------------------------------------
+
+
+def test_the_contract_is_told_with_limits_and_examples(page: FlaskClient, release: Release) -> None:
+    text = Page(page.get("/contract").text).text
+    for field in release.contract.fields:
+        assert field.name in text
+    for words in ("One of free, pro, enterprise. May be null, or left out: not known.", "0 to 12",
+                  "At most 200 characters. Required.", *release.contract.outcome.labels):  # fmt: skip
+        assert words in text
+    assert "curl -sS http://localhost/api/v1/predictions" in text
+    assert "import json, os, urllib.request" in text
+
+
+def test_the_releases_page_says_what_answers_now_and_how_that_came_about(
+    page: FlaskClient, api: Any, release: Release
+) -> None:
+    shown = Page(page.get("/releases").text)
+    model = release.evaluation["results"]["test"]["model"]
+    for words in (f"What answers now: {release.id}", release.id.digest, f"{model['accuracy']:.3f}", "later drift",
+                  "the first release goes live by itself", "promoted by test", "built by test"):  # fmt: skip
+        assert words in shown.text
+    twin = page.get("/releases", headers=JSON).json
+    assert twin["releases"] == api("get", "/releases").json["releases"]
+    assert twin["active"] == api("get", "/releases/active").json
+    assert [event["event"] for event in twin["events"]] == ["promoted", "built"]
+
+
+def test_where_nothing_can_answer_one_can_still_look_back(
+    app: Flask, page: FlaskClient, parts: Parts, ask: Any
+) -> None:
+    _, made = ask()
+    app.extensions[EXTENSION] = replace(parts, registry=NothingAnswers())  # type: ignore[arg-type]
+    for path in ("/", "/contract"):
+        response = page.get(path)
+        assert response.status_code == 503
+        assert "No release can be loaded" in Page(response.text).text
+    assert "open_tickets" in Page(page.get(f"/history/{made}").text).text
+    assert page.post(f"/history/{made}/verdict", data={"verdict": "agree"}).status_code == 303
+    assert page.get("/history").status_code == 200
+    assert "No release can be loaded" in Page(page.get("/releases").text).text
+    twin = page.get("/releases", headers=JSON).json
+    assert (twin["active"], twin["problem"]) == (None, "No release can be loaded.")
+    app.extensions[EXTENSION] = parts
+
+
+class NothingAnswers:
+    """A registry whose releases are all damaged."""
+
+    def adapter(self) -> ModelAdapter:
+        raise NotReady("No release can be loaded.", retry_after=30)
+
+    def live(self) -> None:
+        return None
+
+    def built(self) -> list[Any]:
+        return []
+
+    events = built
