@@ -62,6 +62,11 @@ def test_after_signing_in_one_is_where_one_wanted_to_be(app: Flask, parts: Parts
     assert client.post("/sign-in", data=sent).headers["Location"] == "/history?decision=auto"
 
 
+def test_an_address_too_long_to_come_back_to_is_let_go(app: Flask) -> None:
+    response = app.test_client().get("/history?q=" + "%F0%9F%99%82" * 200)
+    assert response.headers["Location"] == "/sign-in"
+
+
 @pytest.mark.parametrize(
     "elsewhere", ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "x", "/a\r\nb", ""]
 )

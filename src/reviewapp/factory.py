@@ -103,7 +103,7 @@ def _failed(error: Exception) -> WerkzeugResponse:
         response: WerkzeugResponse = protocol.problem(known)
     elif isinstance(known, Unauthenticated) and request.method == "GET" and request.endpoint != "ui.sign_in":
         asked = request.root_path + request.full_path.removesuffix("?")
-        response = redirect(url_for("ui.sign_in", next=None if request.path == "/" else asked), 303)
+        response = redirect(url_for("ui.sign_in", next=asked if 1 < len(asked) <= 1000 else None), 303)
     else:
         page = render_template("error.html", error=known, request_id=protocol.request_id())
         response = Response(page, status=known.status)
