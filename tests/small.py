@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from reviewapp.contract import Contract
-from reviewapp.policy import Policy
+from reviewapp.policy import Policy, RollbackRule
 from reviewapp.release import Release, ReleaseId, libraries_here
 from reviewapp.rules import Rule, RuleTable
+
+RULE = RollbackRule(limit=0.2)
 
 
 def small_release(contract: Contract, model: Any, **changes: Any) -> Release:
     values: dict[str, Any] = {
         "id": ReleaseId(contract.name, 1, "sha256:none"),
         "contract": contract,
-        "policy": Policy(cost_wrong=10, cost_review=2, threshold=0.6),
+        "policy": Policy(cost_wrong=10, cost_review=2, threshold=0.6, rollback=RULE),
         "model": model,
         "baseline": RuleTable([Rule(contract.outcome.labels[0], "*", "", 3, 4)], contract)
         if contract.outcome.labels

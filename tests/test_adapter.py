@@ -14,7 +14,7 @@ from reviewapp.prediction import Call, Prediction
 from reviewapp.release import Golden, Release
 
 from .conftest import Clock
-from .small import small_release
+from .small import RULE, small_release
 
 CONTRACT = Contract(
     name="small",
@@ -80,7 +80,7 @@ def test_low_confidence_and_the_unseen_go_to_a_person() -> None:
 
 
 def test_disagreement_of_the_options_counts_where_the_policy_asks_for_it() -> None:
-    policy = Policy(cost_wrong=1, cost_review=1, threshold=0, review_disagreement=True)
+    policy = Policy(cost_wrong=1, cost_review=1, threshold=0, review_disagreement=True, rollback=RULE)
     [made] = adapter([0.9, 0.1], policy=policy).predict([RECORD], Call())
     assert made.reasons == ["options_disagree"]
     assert made.comparison is None

@@ -1,5 +1,6 @@
 """The command: one clear sentence where something is wrong, the promised exit codes, nothing half-written."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from click.testing import CliRunner, Result
 
 from reviewapp import cli, server
 from reviewapp import release as releases
+from reviewapp.adapter import ModelAdapter
 from reviewapp.cli import main
 from reviewapp.config import load_settings
 from reviewapp.errors import UsageError
+from reviewapp.policy import Policy
+from reviewapp.prediction import Call, Verdict, timestamp, utcnow
 from reviewapp.release import Release
 
 from .service import free_port
@@ -46,7 +50,18 @@ def built_before(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_help_names_every_command(run: Callable[..., Result]) -> None:
     shown = run("--help").stdout
-    for name in ("serve", "build", "verify", "releases", "promote", "rollback", "token", "settings"):
+    for name in (
+        "serve",
+        "build",
+        "verify",
+        "releases",
+        "promote",
+        "rollback",
+        "token",
+        "settings",
+        "monitor",
+        "replay",
+    ):
         assert f"  {name} " in shown
 
 
@@ -139,8 +154,6 @@ def test_verify_says_whether_a_folder_would_be_accepted(
 def test_verify_holds_a_release_of_this_instance_to_the_digest_in_its_ledger(
     run: Callable[..., Result], tmp_path: Path, built_before: None
 ) -> None:
-    import json
-
     from .test_release import reseal
 
     run("build")
@@ -151,6 +164,57 @@ def test_verify_holds_a_release_of_this_instance_to_the_digest_in_its_ledger(
     refused = run("verify", str(folder))
     assert refused.exit_code == 1
     assert "ledger knows" in refused.stderr
+
+
+@pytest.fixture
+def answered(run: Callable[..., Result], built_before: None, example: dict[str, Any]) -> Callable[..., str]:
+    """Record the example's answer in the command's own instance; return its id."""
+    run("build")
+
+    def answer(**changes: Any) -> str:
+        parts = cli.make_parts(load_settings())
+        [made] = parts.registry.adapter().predict([{**example, **changes}], Call(client="ann"))
+        return made.id
+
+    return answer
+
+
+def test_replay_says_whether_the_release_still_gives_the_recorded_answer(
+    run: Callable[..., Result], answered: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REVIEWAPP_INSTANCE", str(tmp_path / "instance"))
+    made = answered()
+    same = run("replay", made)
+    assert (same.exit_code, same.stdout[:9]) == (0, "The same:")
+    monkeypatch.setattr(ModelAdapter, "replay", lambda self, recorded: "the label is 'a' and was 'b'")
+    other = run("replay", made)
+    assert (other.exit_code, other.stdout) == (1, "")
+    assert f"answers prediction {made} differently now: the label is 'a' and was 'b'." in other.stderr
+    assert run("replay", "no-such-id").exit_code == 1
+
+
+def test_monitor_tells_the_metric_and_ends_with_1_once_the_trigger_has_fired(
+    run: Callable[..., Result], answered: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REVIEWAPP_INSTANCE", str(tmp_path / "instance"))
+    monkeypatch.setattr(Policy, "audited", lambda self, prediction_id: True)
+    made = answered()
+    quiet = run("monitor")
+    assert quiet.exit_code == 0
+    assert "1 automatic answers drawn, 0 of them judged" in quiet.stdout
+    assert "waits for 30 verdicts" in quiet.stdout
+    parts = cli.make_parts(load_settings())
+    for prediction_id in [made, *(answered() for _ in range(29))]:
+        parts.ledger.add_verdict(prediction_id, Verdict("disagree", None, None, [], None, "ann", timestamp(utcnow())))
+    fired = run("monitor")
+    assert fired.exit_code == 1
+    assert "FIRED after 30 verdicts" in fired.stdout
+    as_json = json.loads(run("monitor", "--json").stdout)
+    assert (as_json["metric"]["value"], as_json["trigger"]["state"]) == (1.0, "above_limit")
+
+
+def test_monitor_without_a_release_says_what_to_do(run: Callable[..., Result]) -> None:
+    assert (run("monitor").exit_code, "reviewapp build" in run("monitor").stderr) == (1, True)
 
 
 def test_serve_builds_what_is_missing_checks_the_port_and_greets(

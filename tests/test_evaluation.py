@@ -8,11 +8,18 @@ import pytest
 from reviewapp.evaluation import figures
 from reviewapp.policy import Policy
 
+from .small import RULE
+
 SHARES = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]])
 
 
 def test_figures_of_four_rows() -> None:
-    found = figures(["x", "y", "a", "y"], SHARES, ["x", "y", "a"], Policy(cost_wrong=10, cost_review=2, threshold=0.6))
+    found = figures(
+        ["x", "y", "a", "y"],
+        SHARES,
+        ["x", "y", "a"],
+        Policy(cost_wrong=10, cost_review=2, threshold=0.6, rollback=RULE),
+    )
     assert found["n"] == 4
     assert found["accuracy"] == 0.75
     assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
@@ -24,5 +31,7 @@ def test_figures_of_four_rows() -> None:
 
 
 def test_where_everything_is_referred_there_is_no_accuracy_of_automatic_answers() -> None:
-    found = figures(["x", "y", "a", "y"], SHARES, ["x", "y", "a"], Policy(cost_wrong=10, cost_review=2, threshold=1))
+    found = figures(
+        ["x", "y", "a", "y"], SHARES, ["x", "y", "a"], Policy(cost_wrong=10, cost_review=2, threshold=1, rollback=RULE)
+    )
     assert (found["referred"], found["cost_per_100"], found["accuracy_of_automatic"]) == (1, 200, None)

@@ -1,6 +1,7 @@
 """The policy says what goes to a person, and its threshold is the cheapest one."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from reviewapp.errors import ReleaseRefused
 from reviewapp.policy import Policy, choose_threshold
 
-POLICY = Policy(cost_wrong=10, cost_review=2, threshold=0.7)
+from .small import RULE
+
+POLICY = Policy(cost_wrong=10, cost_review=2, threshold=0.7, rollback=RULE)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +30,9 @@ def test_reasons_are_named_in_a_fixed_order(confidence: float, outside: bool, di
 
 
 def test_disagreement_and_the_unseen_count_only_where_the_policy_asks() -> None:
-    strict = Policy(cost_wrong=1, cost_review=1, threshold=0, review_outside_seen=False, review_disagreement=True)
+    strict = Policy(
+        cost_wrong=1, cost_review=1, threshold=0, review_outside_seen=False, review_disagreement=True, rollback=RULE
+    )
     assert strict.reasons(0.5, outside_seen=True, disagree=True) == ["options_disagree"]
 
 
@@ -47,6 +52,15 @@ def test_nothing_is_answered_where_every_answer_costs_more_than_a_look() -> None
     assert choose_threshold(np.array([0.9, 0.8]), [False, False], 10.0, 2.0) > 1
 
 
+def test_audits_are_drawn_by_the_id_alone_at_the_stated_share() -> None:
+    ids = [f"id-{i}" for i in range(20_000)]
+    drawn = [POLICY.audited(one) for one in ids]
+    assert drawn == [POLICY.audited(one) for one in ids]
+    assert abs(sum(drawn) / len(ids) - POLICY.audit_share) < 0.01
+    assert not any(replace(POLICY, audit_share=0.0).audited(one) for one in ids)
+    assert all(replace(POLICY, audit_share=1.0).audited(one) for one in ids)
+
+
 def test_a_policy_survives_being_written_and_read() -> None:
     assert Policy.from_json(POLICY.as_json()) == POLICY
 
@@ -61,6 +75,13 @@ def test_a_policy_survives_being_written_and_read() -> None:
         {**POLICY.as_json(), "threshold": True},
         {**POLICY.as_json(), "cost_wrong": -1},
         {**POLICY.as_json(), "review_outside_seen": 1},
+        {**POLICY.as_json(), "audit_share": 1.1},
+        {**POLICY.as_json(), "primary_metric": "accuracy"},
+        {**POLICY.as_json(), "rollback": None},
+        {**POLICY.as_json(), "rollback": {"limit": 0.2}},
+        {**POLICY.as_json(), "rollback": {**POLICY.as_json()["rollback"], "minimum_verdicts": 1.5}},
+        {**POLICY.as_json(), "rollback": {**POLICY.as_json()["rollback"], "confidence": 2}},
+        {**POLICY.as_json(), "rollback": {**POLICY.as_json()["rollback"], "action": "hope"}},
     ],
 )
 def test_a_policy_that_cannot_be_understood_is_refused(document: object) -> None:

@@ -61,9 +61,9 @@ def test_every_dependency_is_pinned() -> None:
 
 
 ORDER = """
-errors places config strictjson | contract | schemas samples forms frames policy rules estimators release |
+errors places config strictjson stages | contract | schemas samples forms frames policy rules estimators release |
 explain prediction adapter store ledger registry accounts openapi wording snippets |
-evaluation golden triage |
+evaluation golden monitoring triage |
 parts | protocol security | lookups pages | api ui server | factory | cli | __main__
 """
 

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from .contract import Contract, Record
-from .errors import ModelBroken, ReleaseRefused, pointer
+from .errors import ModelBroken, NotFound, ReleaseRefused, pointer
 from .explain import LinearParts, explain_by_blanking
 from .frames import to_frame
 from .prediction import Call, Prediction, new_id, timestamp, utcnow
 from .release import Release
+from .stages import stage
 
 Sink = Callable[[Sequence[Prediction], Call], None]
 
@@ -48,6 +49,7 @@ class ModelAdapter:
 
     # ---- answering --------------------------------------------------------------------------------------------
 
+    @stage("predict")
     def predict(
         self,
         records: Sequence[Record],
@@ -70,6 +72,7 @@ class ModelAdapter:
         predictions = []
         for i, (record, output, second) in enumerate(zip(records, outputs, others, strict=True)):
             now = self._clock()
+            made_id = new_id(now)
             warnings = self.warnings(record)
             reasons = self.release.policy.reasons(
                 output["confidence"],
@@ -78,7 +81,7 @@ class ModelAdapter:
             )
             predictions.append(
                 Prediction(
-                    id=new_id(now),
+                    id=made_id,
                     created_at=timestamp(now),
                     release=self.release.id,
                     option=option,
@@ -93,6 +96,7 @@ class ModelAdapter:
                     source=call.source,
                     client=call.client,
                     request_id=call.request_id,
+                    audit=not reasons and self.release.policy.audited(made_id),
                 )
             )
         if not call.dry_run:
@@ -142,6 +146,13 @@ class ModelAdapter:
         return explain_by_blanking(self.contract, record, label, probabilities)
 
     # ---- proving ----------------------------------------------------------------------------------------------
+
+    def replay(self, prediction: Prediction) -> str | None:
+        """Answer a recorded request again; return how the answer differs from the recorded one, or None."""
+        if prediction.input is None:
+            raise NotFound("The request of this prediction was erased, so it cannot be answered again.")
+        [output] = self.outputs(prediction.option, to_frame(self.contract, [prediction.input]))
+        return _difference(prediction.output, output)
 
     def check_golden(self, rows: int | None = None) -> None:
         """Answer the release's golden requests (the first `rows`); raise ReleaseRefused where an answer has moved.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ import click
 from tqdm import tqdm
 
 from . import __version__
+from . import release as releases_of
 from .accounts import ROLES
 from .config import load_settings, settings_table
-from .errors import ReleaseRefused, ReviewappError
+from .errors import NotReady, ReleaseRefused, ReviewappError
 from .factory import create_app, make_parts
+from .monitoring import ABOVE, tell_monitor
+from .monitoring import monitor as watch
 from .parts import Parts
 from .samples import example_record
 from .server import address, check_address, hold_instance
@@ -152,6 +156,35 @@ def promote(version: int, reason: str) -> None:
 def rollback(reason: str) -> None:
     """Let the release that was live before answer again."""
     click.echo(f"{_parts().registry.roll_back(reason, ACTOR).id} is live.")
+
+
+@main.command()
+@click.argument("prediction_id", metavar="ID")
+def replay(prediction_id: str) -> None:
+    """Answer the recorded request ID again with the release that answered it; say whether it is the same."""
+    parts = _parts()
+    recorded = parts.ledger.prediction(prediction_id)
+    adapter = parts.registry.check(parts.registry.folder(recorded.release), recorded.release.digest)
+    difference = adapter.replay(recorded)
+    if difference is not None:
+        raise ReviewappError(f"{recorded.release} answers prediction {recorded.id} differently now: {difference}.")
+    answer = recorded.output
+    click.echo(
+        f"The same: {recorded.release} ({recorded.option}) answers {answer['label']!r}, {answer['confidence']:.6f}."
+    )
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+def monitor(as_json: bool) -> None:
+    """Compute the monitoring metric and the rollback trigger from the ledger; exit code 1 where it has fired."""
+    parts = _parts()
+    pointer = parts.registry.live()
+    if pointer is None:
+        raise NotReady("No release is live yet; `reviewapp build` makes one.")
+    found = watch(releases_of.read(parts.registry.folder(pointer), pointer.digest), parts.ledger)
+    click.echo(json.dumps(found, indent=2) if as_json else tell_monitor(found))
+    sys.exit(int(found["trigger"]["state"] == ABOVE))
 
 
 @main.group()

@@ -1,13 +1,13 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config strictjson        what can go wrong, where things lie, settings, reading JSON
+0 errors places config strictjson stages what can go wrong, where things lie, settings, reading JSON, timing
 1 contract                               THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
 2 policy rules estimators release        what a release is made of, and the release itself
 3 explain prediction adapter             answering: the one module that both doors call
 3 store ledger registry accounts         keeping: predictions, the live release, who may do what
 3 openapi wording snippets               the contract as a document, a prediction in words, a request to copy
-4 evaluation golden triage/              what a release says of itself; the default model
+4 evaluation golden monitoring triage/   what a release says of itself, and its ledger of it; the default model
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 6 lookups pages                          what both doors look up; what each page shows
 7 api ui server                          the doors, and gunicorn
@@ -38,6 +38,7 @@ from .ledger import Ledger
 from .parts import EXTENSION, Parts
 from .registry import Registry
 from .release import Release
+from .stages import server_timing
 from .store import Store
 from .ui import ui
 
@@ -84,6 +85,9 @@ def make_parts(settings: Settings) -> Parts:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-ID"] = protocol.request_id()
+    timing = server_timing()
+    if timing is not None:
+        response.headers["Server-Timing"] = timing
     if response.status_code == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     security.add_headers(response)

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from .errors import Conflict, Flaw, InvalidInput, KeyReused, NotFound
 from .prediction import Call, IdempotencyKey, Prediction, Verdict, timestamp, utcnow
 from .release import ReleaseId
+from .stages import stage
 from .store import Store, idempotency_keys, predictions, verdicts
 
 KEY_LIFE = timedelta(hours=24)  # how long an Idempotency-Key is remembered
@@ -48,6 +49,7 @@ class Ledger:
 
     # ---- writing ----------------------------------------------------------------------------------------------
 
+    @stage("record")
     def add_predictions(self, made: Sequence[Prediction], call: Call) -> None:
         """Keep predictions, and the key they answer to, in one commit; the adapter's sink."""
         with self._store.writing() as connection:
@@ -110,6 +112,23 @@ class Ledger:
             rows = list(connection.execute(query).mappings())
             found = _with_verdicts(connection, rows[:limit])
         return found, _cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None
+
+    def counts(self, release: ReleaseId) -> dict[str, int]:
+        """Return how many predictions of a release each decision has."""
+        query = (
+            select(predictions.c.decision, func.count())
+            .where(predictions.c.release_digest == release.digest)
+            .group_by(predictions.c.decision)
+        )
+        with self._store.reading() as connection:
+            return {decision: int(n) for decision, n in connection.execute(query)}
+
+    def audited(self, release: ReleaseId) -> list[Prediction]:
+        """Return the automatic answers of a release that were drawn for a person to check, the oldest first."""
+        query = select(predictions).where(predictions.c.release_digest == release.digest, predictions.c.audit)
+        with self._store.reading() as connection:
+            rows = list(connection.execute(query.order_by(predictions.c.seq)).mappings())
+            return _with_verdicts(connection, rows)
 
     # ---- retries ----------------------------------------------------------------------------------------------
 
@@ -204,7 +223,7 @@ def _as_row(prediction: Prediction) -> dict[str, Any]:
 
 _PLAIN = {
     "id", "created_at", "option", "source", "client", "request_id", "reference", "input", "output", "decision",
-    "reasons", "warnings", "comparison", "explanation",
+    "reasons", "warnings", "comparison", "explanation", "audit",
 }  # fmt: skip
 
 
@@ -273,6 +292,7 @@ _CONDITIONS: dict[str, Callable[[Any], ColumnElement[bool]]] = {
     "decision": lambda value: predictions.c.decision == value,
     "label": lambda value: predictions.c.label == value,
     "option": lambda value: predictions.c.option == value,
+    "audit": lambda value: predictions.c.audit == value,
     "release": _release_is,
     "verdict": _verdict_is,
     "source": lambda value: predictions.c.source == value,

@@ -24,6 +24,7 @@ FILTERS = (
     option("decision", "category", "Decision", "Only these.", choices=DECISIONS),
     option("label", "category", "Answer", "Only answers with this label."),
     option("option", "category", "Option", "Only answers of this option.", choices=OPTIONS),
+    option("audit", "boolean", "Drawn for a check", "Only automatic answers that a person should check, or not."),
     option("release", "category", "Release", "A version, name/version or digest.", max_length=100),
     option("verdict", "category", "Verdict", "The verdict that holds; none: not judged.", choices=(*VERDICTS, "none")),
     option("source", "category", "Source", "The door the request came through.", choices=SOURCES),

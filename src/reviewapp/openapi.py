@@ -77,6 +77,7 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
         "source": {"type": "string", "enum": list(SOURCES)},
         "client": TEXT,
         "request_id": TEXT,
+        "audit": {"type": "boolean", "description": "Drawn for a person to check, though it is automatic."},
         "verdict": {"oneOf": [_ref("Verdict"), {"type": "null"}]},
         "verdicts": {"type": "array", "items": _ref("Verdict")},
     }

@@ -1,7 +1,8 @@
-"""The policy of a release: what to do with an answer, and what being wrong or asking a person costs."""
+"""The policy of a release: what to do with an answer, what it costs, what is watched, and when to stop."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -17,11 +18,32 @@ OPTIONS_DISAGREE = "options_disagree"
 REASONS = (LOW_CONFIDENCE, OUTSIDE_SEEN, OPTIONS_DISAGREE)
 
 
+PRIMARY_METRICS = ("cost_per_100",)
+METRICS = ("audited_error_rate",)
+ACTIONS = ("alert",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackRule:
+    """When the release should stop answering without a person: the share of wrong audited answers is above `limit`.
+
+    "Above" is believed once the verdicts, `minimum_verdicts` at least, speak against the limit with `confidence`; that
+    holds however often one looks (see monitoring.py). `action`: `alert` tells an operator, who rolls back.
+    """
+
+    metric: str = METRICS[0]
+    limit: float
+    confidence: float = 0.95
+    minimum_verdicts: int = 30
+    action: str = ACTIONS[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """`cost_wrong` and `cost_review` share one unit: a wrong automatic answer, and a look by a person.
 
-    An answer is `auto` where its confidence reaches `threshold` and no other reason speaks against it.
+    An answer is `auto` where its confidence reaches `threshold` and no other reason speaks against it. The share
+    `audit_share` of these is drawn by lot for a person to check. `primary_metric` is what options are compared by.
     """
 
     cost_wrong: float
@@ -29,6 +51,9 @@ class Policy:
     threshold: float
     review_outside_seen: bool = True
     review_disagreement: bool = False
+    primary_metric: str = PRIMARY_METRICS[0]
+    audit_share: float = 0.1
+    rollback: RollbackRule
 
     def reasons(self, confidence: float, *, outside_seen: bool, disagree: bool) -> list[str]:
         """Return why a person must look, in a fixed order; empty means that the answer may be used as it is."""
@@ -42,22 +67,48 @@ class Policy:
             if holds
         ]
 
+    def audited(self, prediction_id: str) -> bool:
+        """Return whether an automatic answer is drawn for a person to check: by its id alone, so anyone can check it.
+
+        The id is random, and made after the request was sent: no caller can choose what is checked.
+        """
+        drawn = int.from_bytes(hashlib.sha256(prediction_id.encode()).digest()[:8], "big")
+        return drawn < self.audit_share * 2**64
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: Any) -> Policy:
         """Read `policy.json`; raise ReleaseRefused naming what is missing or wrong."""
-        kinds: dict[str, Any] = {f.name: bool if f.type == "bool" else float for f in fields(cls)}
-        if not isinstance(document, Mapping) or set(document) != set(kinds):
-            raise ReleaseRefused(f"policy.json must be an object with just {', '.join(kinds)}.")
-        for name, kind in kinds.items():
-            value = document[name]
-            if kind is bool and not isinstance(value, bool):
-                raise ReleaseRefused(f"policy.json: {name} must be true or false.")
-            if kind is float and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
-                raise ReleaseRefused(f"policy.json: {name} must be a number, 0 or more.")
-        return cls(**document)
+        policy = _members(document, cls, "policy.json")
+        rollback = _members(policy["rollback"], RollbackRule, "policy.json, rollback")
+        return cls(**{**policy, "rollback": RollbackRule(**rollback)})
+
+
+_SHARES = {"audit_share", "limit", "confidence"}
+_NAMES = {"primary_metric": PRIMARY_METRICS, "metric": METRICS, "action": ACTIONS}
+
+
+def _members(document: Any, kind: type, where: str) -> dict[str, Any]:
+    """Return the members of an object, each checked by its kind; raise ReleaseRefused."""
+    names = {f.name: f.type for f in fields(kind)}
+    if not isinstance(document, Mapping) or set(document) != set(names):
+        raise ReleaseRefused(f"{where} must be an object with just {', '.join(names)}.")
+    for name, of in names.items():
+        value = document[name]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if of == "bool" and not isinstance(value, bool):
+            raise ReleaseRefused(f"{where}: {name} must be true or false.")
+        if of == "float" and not (number and value >= 0):
+            raise ReleaseRefused(f"{where}: {name} must be a number, 0 or more.")
+        if of == "int" and not (number and isinstance(value, int) and value >= 0):
+            raise ReleaseRefused(f"{where}: {name} must be a whole number, 0 or more.")
+        if name in _SHARES and value > 1:
+            raise ReleaseRefused(f"{where}: {name} must be 1 at most.")
+        if name in _NAMES and value not in _NAMES[name]:
+            raise ReleaseRefused(f"{where}: {name} must be {' or '.join(_NAMES[name])}.")
+    return dict(document)
 
 
 def choose_threshold(

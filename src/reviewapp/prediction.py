@@ -60,6 +60,7 @@ class Prediction:
     source: str = "api"
     client: str = ""
     request_id: str = ""
+    audit: bool = False  # drawn for a person to check, though it is automatic
     verdicts: Sequence[Verdict] = field(default=())
 
     @property
@@ -102,6 +103,7 @@ class Prediction:
             "source": self.source,
             "client": self.client,
             "request_id": self.request_id,
+            "audit": self.audit,
             "verdict": None if self.verdict is None else self.verdict.as_json(),
             "verdicts": [verdict.as_json() for verdict in self.verdicts],
         }

@@ -28,6 +28,7 @@ from .errors import (
     pointer,
 )
 from .schemas import RecordSchema
+from .stages import begin, stage
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
@@ -48,6 +49,7 @@ def begin_request() -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
     g.body = g.client = None
+    begin()
 
 
 def request_id() -> str:
@@ -59,6 +61,7 @@ def request_id() -> str:
     return str(g.request_id)
 
 
+@stage("parse")
 def read_json(limit: int) -> Any:
     """Return the JSON of the body; raise a 4xx where the media type, the size or the syntax is wrong."""
     if request.mimetype != JSON_TYPE or request.mimetype_params.get("charset", "utf-8").lower() not in (
@@ -87,6 +90,7 @@ def read_body(limit: int) -> bytes:
     return whole
 
 
+@stage("parse")
 def read_form(limit: int) -> dict[str, str]:
     """Return the fields of a submitted form, as strictly as JSON is read; raise a 4xx where it cannot be."""
     if request.mimetype not in (FORM_TYPE, ""):  # an empty form has no type
@@ -180,6 +184,7 @@ def check_accept() -> None:
 # ---- response ---------------------------------------------------------------------------------------------------
 
 
+@stage("render")
 def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON response."""
     return Response(strictjson.dumps(document), status=status, mimetype=JSON_TYPE, headers=dict(headers or {}))

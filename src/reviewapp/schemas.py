@@ -19,6 +19,7 @@ from marshmallow import ValidationError, fields
 
 from .contract import CONTROL_CHARACTER, Contract, Field, Outcome, Record, Value
 from .errors import Flaw, InvalidInput, pointer
+from .stages import stage
 
 MAX_BATCH = 1000
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]+(\.0*)?")
@@ -246,6 +247,7 @@ class RecordSchema:
         self.type = _schema_of(members, text=text)
         self._schema = self.type()
 
+    @stage("validate")
     def load(self, value: Any, parent: str) -> Record:
         """Return the checked record under its own names; raise InvalidInput with every mistake at once."""
         try:
@@ -264,6 +266,7 @@ class _Envelope:
     def __init__(self, members: Mapping[str, Any]) -> None:
         self._schema = type("Envelope", (_Schema,), dict(members))()
 
+    @stage("validate")
     def _load(self, body: Any) -> dict[str, Any]:
         try:
             loaded = self._schema.load(body)

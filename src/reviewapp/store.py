@@ -23,6 +23,7 @@ from alembic.util import CommandError
 from pysqlite3 import dbapi2
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Connection,
     Engine,
@@ -37,6 +38,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    false,
     inspect,
     make_url,
     select,
@@ -82,6 +84,7 @@ predictions = Table(
     Column("warnings", JSON, nullable=False),
     Column("comparison", JSON(none_as_null=True)),
     Column("explanation", JSON(none_as_null=True)),
+    Column("audit", Boolean, nullable=False, server_default=false()),
     Index(None, "reference"),
     Index(None, "created_at"),
 )

@@ -28,6 +28,7 @@ from .protocol import answer, read_form, read_query, request_id, wants_json
 from .samples import example_record, valid_record
 from .schemas import form_schema, verdict_fields, verdict_request
 from .security import COOKIE, EVERYBODY, client, drop_session, keep_session, known_client, needs
+from .stages import stage
 from .wording import VERDICT_WORDS, Story, tell
 
 ui = Blueprint("ui", __name__)
@@ -67,7 +68,11 @@ def navigation() -> dict[str, Any]:
 
 def _show(template: str, page: Any, status: int = 200) -> Response:
     """Return a page, or what it shows as JSON."""
-    shown = answer(page.as_json(), status) if wants_json() else Response(render_template(template, page=page), status)
+    if wants_json():
+        shown = answer(page.as_json(), status)
+    else:
+        with stage("render"):
+            shown = Response(render_template(template, page=page), status)
     shown.headers["Vary"] = "Accept"
     return shown
 

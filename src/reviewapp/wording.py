@@ -145,7 +145,8 @@ def _most(options: Sequence[tuple[str, dict[str, Any]]], label: str) -> float:
 
 def _decision(prediction: Prediction, threshold: float | None) -> str:
     if prediction.decision == "auto":
-        return "This answer may be used as it is."
+        drawn = " It was drawn by lot for a person to check all the same." if prediction.audit else ""
+        return f"This answer may be used as it is.{drawn}"
     needed = "" if threshold is None else f" (the policy asks for {percent(threshold)})"
     words = {
         LOW_CONFIDENCE: f"the {prediction.option} is not confident enough{needed}",

@@ -17,13 +17,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from .. import release as releases
 from ..contract import Contract, Field, Outcome
 from ..evaluation import figures
 from ..frames import to_frame
 from ..golden import with_golden
-from ..policy import Policy, choose_threshold
+from ..policy import Policy, RollbackRule, choose_threshold
 from ..release import Release, ReleaseId
 from ..rules import RuleTable
 from . import generator
@@ -40,10 +41,11 @@ STEPS = ("generate", "fit", "calibrate", "evaluate", "write")
 def build(root: Path, progress: Callable[[str], None] = lambda step: None) -> Release:
     """Build the triage release below `root` and return it; the same machine makes the same digest each time."""
     progress("generate")
-    parts = _parts()
+    parts = examples()
     contract = _contract(parts["train"])
     progress("fit")
-    model = _pipeline().fit(_frame(contract, parts["train"]), _labels(parts["train"]))
+    with threadpool_limits(1):  # with more threads the sums of a fit depend on how many there are
+        model = _pipeline().fit(_frame(contract, parts["train"]), _labels(parts["train"]))
     progress("calibrate")
     calibration = _frame(contract, parts["calibrate"])
     temperature = _scale_to_temperature(model, calibration, _labels(parts["calibrate"]))
@@ -75,7 +77,8 @@ def build(root: Path, progress: Callable[[str], None] = lambda step: None) -> Re
     return releases.write(replace(golden, card=_card(golden)), root)
 
 
-def _parts() -> dict[str, list[Example]]:
+def examples() -> dict[str, list[Example]]:
+    """Return the labelled requests by part: train, calibrate and test in order of time, and the later drift."""
     stream = generator.generate(sum(PARTS.values()), SEED)
     parts: dict[str, list[Example]] = {}
     start = 0
@@ -156,7 +159,10 @@ def _policy(model: Pipeline, frame: pd.DataFrame, labels: Sequence[str]) -> Poli
     shares = model.predict_proba(frame)
     right = model.classes_[shares.argmax(axis=1)] == np.asarray(labels)
     threshold = choose_threshold(shares.max(axis=1), right.tolist(), COST_WRONG, COST_REVIEW)
-    return Policy(cost_wrong=COST_WRONG, cost_review=COST_REVIEW, threshold=threshold)
+    above_this_a_person_is_cheaper = RollbackRule(limit=COST_REVIEW / COST_WRONG)
+    return Policy(
+        cost_wrong=COST_WRONG, cost_review=COST_REVIEW, threshold=threshold, rollback=above_this_a_person_is_cheaper
+    )
 
 
 def _evaluation(
@@ -221,7 +227,8 @@ def _card(release: Release) -> str:
             "",
             f"**Policy.** A wrong answer costs {policy.cost_wrong:g}, a look by a person {policy.cost_review:g}. "
             f"Answers below a confidence of {policy.threshold:.3f} go to a person; the threshold was chosen on the "
-            "calibration part.",
+            f"calibration part. Of the answers above it {policy.audit_share:.0%} are drawn by lot for a person to "
+            f"check; the release should be rolled back once more than {policy.rollback.limit:.0%} of them are found wrong.",
             "",
             "**Figures** (parts in order of time; nothing was tuned on `test` or `later drift`).",
             "",

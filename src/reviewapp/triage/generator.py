@@ -25,6 +25,9 @@ TYPO = 0.03  # share of words with a typing error
 DRIFT_SHARES = {"billing": 0.30, "access": 0.27, "bug": 0.18, "feature": 0.11, "other": 0.08, "outage": 0.06}
 DRIFT_NEW_WORDS = 0.5  # share of the strong sentences that use a wording unknown before
 
+# A change that no request shows: from some day on the desk files every request about access under bug.
+REFILED = {"access": "bug"}
+
 # What a mislabelled request is filed under: queues that people at the desk mix up.
 CONFUSED = {
     "billing": "access", "access": "bug", "bug": "access", "outage": "bug", "feature": "other", "other": "billing",
