@@ -6,7 +6,8 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint docs pictures dist clean
+.DELETE_ON_ERROR:
+.PHONY: help run test evidence lint docs pictures dist clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -18,10 +19,21 @@ test: lint ## lint, types and all tests
 	@mkdir -p build
 	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json:build/coverage.json --junitxml=build/junit.xml
 
+evidence: build/junit.xml ## measure all that the memo states, render it, run its notebook (about 6 minutes)
+	@$(BIN)/reviewapp evidence
+	@$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --inplace --execute \
+	  --ExecutePreprocessor.record_timing=False memo/notebook.ipynb
+
+# The tests whose counts the evidence states; those of evidence, memo and notebook themselves would go in a circle.
+build/junit.xml: $(shell find src templates static tests -type f -not -name '*.pyc' -not -path '*.egg-info*') | .venv/.dev
+	@mkdir -p build
+	@$(BIN)/python -m pytest -q --junitxml=$@ --ignore-glob='*/test_evidence*.py' \
+	  --ignore=tests/test_memo.py --ignore=tests/test_notebook.py
+
 lint: .venv/.dev ## style and types
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
 
-docs: .venv/.dev ## make docs/settings.md and docs/openapi.json anew
+docs: .venv/.dev ## make docs/settings.md, docs/openapi.json and the settings of deploy/README.md anew
 	@$(BIN)/python -m tests.made_files
 
 pictures: .venv/.dev ## take the pictures of the README anew (needs Chromium)

@@ -1,4 +1,4 @@
-"""The files under docs/ that are made from the code: `make docs` writes them, a test compares them."""
+"""The files that are made from the code, and those with a part of them: `make docs` writes them, a test compares."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from reviewapp.contract import Contract
 from reviewapp.openapi import describe
 from reviewapp.triage import build as triage
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("docs/openapi.json", "docs/settings.md", "deploy/README.md")
 
 
 def made_files(contract: Contract) -> dict[str, str]:
     document = json.dumps(describe(contract, PREDICT_OPTIONS, LIST_OPTIONS), indent=1, ensure_ascii=False)
     settings = "# Settings\n\nMade by `make docs`. Later wins: default, `instance/config.py`, environment.\n\n"
-    return {"openapi.json": document + "\n", "settings.md": settings + settings_table()}
+    notes = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    before, rest = notes.split("<!-- settings -->\n")
+    after = rest.split("<!-- end of settings -->\n")[1]
+    notes = f"{before}<!-- settings -->\n{settings_table()}<!-- end of settings -->\n{after}"
+    return dict(zip(NAMES, (document + "\n", settings + settings_table(), notes), strict=True))
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as root:
         for name, text in made_files(triage.build(Path(root)).contract).items():
-            (DOCS / name).write_text(text)
+            (ROOT / name).write_text(text, encoding="utf-8")

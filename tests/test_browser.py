@@ -187,7 +187,7 @@ def test_every_page_in_every_state_is_for_everybody(
         found += flaws(page)
     with opened(**look) as page:
         for path in ("/", "/?sample=6", "/history?q=nothing", "/history?since=x&more=1", "/contract", "/releases",
-                     "/nothing", "/?sample=x"):  # fmt: skip
+                     "/evidence", "/nothing", "/?sample=x"):  # fmt: skip
             page.goto(path)
             found += flaws(page)
         page.goto("/")

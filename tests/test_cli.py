@@ -14,11 +14,10 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.cli import main
 from reviewapp.config import load_settings
 from reviewapp.errors import UsageError
+from reviewapp.evidence.running import free_port
 from reviewapp.policy import Policy
 from reviewapp.prediction import Call, Verdict, timestamp, utcnow
 from reviewapp.release import Release
-
-from .service import free_port
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ TABLE = {  # who may call what; a route that is not here fails the test below
     "POST /history/<prediction_id>/verdict/withdraw": "review",
     "GET /contract": "everybody",
     "GET /releases": "submit",
+    "GET /evidence": "submit",
+    "GET /evidence/<name>": "submit",
     "GET /sign-in": "everybody",
     "POST /sign-in": "everybody",
     "POST /sign-out": "everybody",
@@ -65,7 +67,12 @@ def headers(parts: Parts, auth: Any) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("route", TABLE)
 def test_a_route_lets_in_just_whom_the_table_says(app: Flask, headers: Any, route: str) -> None:
     method, path = route.split(" ")
-    path = path.replace("<int:version>", "999").replace("<prediction_id>", "nothing").replace("<path:filename>", "x")
+    path = (
+        path.replace("<int:version>", "999")
+        .replace("<prediction_id>", "nothing")
+        .replace("<path:filename>", "x")
+        .replace("<name>", "x")
+    )
     let_in = {}
     for who in WHO:
         response = app.test_client().open(path, method=method, headers={"Accept": "application/json", **headers[who]})

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reviewapp.evidence.running import free_port
 from reviewapp.frames import to_frame
 from reviewapp.release import Release
 from reviewapp.samples import broken_requests, valid_record
 from reviewapp.triage import generator
 
-from .service import Service, free_port
+from .service import Service
 
 pytestmark = pytest.mark.server
 PREDICT = "/api/v1/predictions"

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from reviewapp.errors import StoreBusy, StoreError, StoreFull
-from reviewapp.store import Store, metadata, probe, tokens
+from reviewapp.store import Store, metadata, predictions, probe, tokens
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_settings_are_the_durable_ones(new_store: Store) -> None:
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
         version = tuple(map(int, connection.exec_driver_sql("select sqlite_version()").scalar().split(".")))
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15000}
     assert version >= (3, 51, 3)
 
 
@@ -176,3 +177,50 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreBusy, match="damaged"):
         store.check_writable("now")
     store.close()
+
+
+def test_a_store_that_is_only_read_makes_and_changes_nothing(tmp_path: Path, empty_database: Path) -> None:
+    absent = Store(f"sqlite:///{tmp_path / 'none' / 'ledger.sqlite3'}", read_only=True)
+    with pytest.raises(StoreError, match="no ledger yet"), absent.reading():
+        pass
+    assert not (tmp_path / "none").exists()
+    shutil.copy(empty_database, tmp_path / "ledger.sqlite3")
+    store = Store(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", read_only=True)
+    with store.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(predictions)) == 0
+    with pytest.raises(StoreBusy), store.writing() as connection:
+        connection.execute(probe.insert().values(id=1))
+    store.close()
+
+
+def test_a_ledger_of_another_version_is_not_brought_up_to_date_by_reading(tmp_path: Path, empty_database: Path) -> None:
+    shutil.copy(empty_database, tmp_path / "ledger.sqlite3")
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    older = Store(url)
+    with older.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    older.close()
+    store = Store(url, read_only=True)
+    with pytest.raises(StoreError, match="another version"), store.reading():
+        pass
+    store.close()
+
+
+def test_what_was_recorded_before_audits_were_drawn_was_not_drawn(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    store = Store(url)
+    with store.writing() as connection:
+        connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN audit")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        needed = [
+            column.name for column in predictions.c if not column.nullable and column.name not in ("seq", "audit")
+        ]
+        values = dict.fromkeys(needed, "[]")
+        names = ", ".join(f'"{name}"' for name in values)
+        marks = ", ".join("?" * len(values))
+        connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+    store.close()
+    again = Store(url)
+    with again.reading() as connection:
+        assert connection.scalars(select(predictions.c.audit)).all() == [False]
+    again.close()

@@ -11,11 +11,12 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from . import __version__
+from . import __version__, places
 from . import release as releases_of
 from .accounts import ROLES
 from .config import load_settings, settings_table
-from .errors import NotReady, ReleaseRefused, ReviewappError
+from .errors import NotReady, ReleaseRefused, ReviewappError, UsageError
+from .evidence import run as trials
 from .factory import create_app, make_parts
 from .monitoring import ABOVE, tell_monitor
 from .monitoring import monitor as watch
@@ -185,6 +186,38 @@ def monitor(as_json: bool) -> None:
     found = watch(releases_of.read(parts.registry.folder(pointer), pointer.digest), parts.ledger)
     click.echo(json.dumps(found, indent=2) if as_json else tell_monitor(found))
     sys.exit(int(found["trigger"]["state"] == ABOVE))
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="Short runs of the load: under 90 seconds instead of several minutes.")
+@click.option("--check", is_flag=True, help="Measure again and compare with what is there; write nothing.")
+def evidence(quick: bool, check: bool) -> None:
+    """Measure everything that the memo states, on a service of its own, and write memo/evidence/."""
+    root, settings = places.checkout(), load_settings()
+    if root is None:
+        raise UsageError("Evidence is bound to the source code: run this from a checkout of reviewapp.")
+    with tqdm(
+        total=trials.STEPS, bar_format="{desc:<12}{bar:30} {n_fmt}/{total_fmt} {elapsed}", file=sys.stderr
+    ) as bar:
+
+        def progress(step: str) -> None:
+            bar.set_description_str(step)
+            bar.update()
+
+        if check:
+            wrong = trials.check(root, settings, quick=quick, progress=progress)
+        else:
+            pack = trials.measure(root, settings, settings.evidence, quick=quick, progress=progress)
+            memo = trials.render_memo(pack)
+            wrong = trials.failures(pack)
+    for line in wrong:
+        click.echo(line)
+    if check:
+        click.echo(f"{len(wrong)} differences." if wrong else "The same: every figure was found again.")
+    else:
+        click.echo(f"{pack.folder}: {len(pack.tables)} tables, {len(pack.manifest['pictures'])} pictures.")
+        click.echo(f"{memo} rendered." if memo else "There is no template of a memo beside it.")
+    sys.exit(int(bool(wrong)))
 
 
 @main.group()

@@ -8,6 +8,7 @@
 3 store ledger registry accounts         keeping: predictions, the live release, who may do what
 3 openapi wording snippets               the contract as a document, a prediction in words, a request to copy
 4 evaluation golden monitoring triage/   what a release says of itself, and its ledger of it; the default model
+4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 6 lookups pages                          what both doors look up; what each page shows
 7 api ui server                          the doors, and gunicorn

@@ -9,6 +9,7 @@ from typing import Any
 
 from .accounts import Client
 from .contract import Contract, Field, Record
+from .evidence.pack import Pack
 from .forms import Input, Mistake, limits_in_words
 from .prediction import Prediction
 from .registry import ReleaseEvent
@@ -165,6 +166,25 @@ class ReleasesPage:
             "releases": self.releases,
             "events": [event.as_json() for event in self.events],
         }
+
+
+@dataclass(frozen=True)
+class EvidencePage:
+    """The evidence pack. `problem` says why there is none, or why it must be read with care."""
+
+    pack: Pack | None
+    problem: str | None
+    longest: int = 45  # rows of a table that is shown; of a longer one there is the file alone
+
+    @property
+    def data(self) -> str:
+        return f"the data are {self.pack.manifest['data']['kind']}" if self.pack else ""
+
+    def as_json(self) -> Json:
+        if self.pack is None:
+            return {"problem": self.problem, "manifest": None, "tables": {}}
+        tables = {table.name: list(table.rows) for table in self.pack.tables.values()}
+        return {"problem": self.problem, "manifest": self.pack.manifest, "tables": tables}
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ from sqlalchemy.pool import QueuePool
 from .errors import StoreBusy, StoreError, StoreFull
 
 FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that several connections write
-BUSY_SECONDS = 5
+BUSY_SECONDS = 15  # SQLite lets its waiters poll, without a queue: under load one of many may wait long for its turn
 POOL = 32  # connections of one process; more threads than this wait for one
 
 metadata = MetaData(
@@ -166,9 +166,12 @@ probe = Table("probe", metadata, Column("id", Integer, primary_key=True), Column
 
 
 class Store:
-    """The database of one deployment. Safe to share between threads; opened by each process for itself."""
+    """The database of one deployment. Safe to share between threads; opened by each process for itself.
 
-    def __init__(self, url: str) -> None:
+    One that is `read_only` neither makes nor changes anything, whatever a running service does meanwhile.
+    """
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
         try:
             self.url = make_url(url)
         except ArgumentError:
@@ -176,6 +179,7 @@ class Store:
         if self.url.get_backend_name() != "sqlite" or not self.url.database or self.url.database == ":memory:":
             raise StoreError("REVIEWAPP_DATABASE_URL must name an SQLite file; this version keeps its ledger there.")
         self.path = Path(self.url.database)
+        self._read_only = read_only
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         os.register_at_fork(after_in_child=self._forget_parent)
@@ -191,9 +195,10 @@ class Store:
         if self._engine is None:
             with self._lock:
                 if self._engine is None:
-                    engine = _sqlite_engine(self.url.render_as_string(hide_password=False), self.path)
+                    url = self.url.render_as_string(hide_password=False)
+                    engine = _sqlite_engine(url, self.path, read_only=self._read_only)
                     with _one_process_at_a_time(self.path.parent), _translated(), engine.begin() as connection:
-                        _upgrade(connection)
+                        _upgrade(connection, only_check=self._read_only)
                     self._engine = engine
         return self._engine
 
@@ -221,12 +226,15 @@ class Store:
             self._engine.dispose()
 
 
-def _sqlite_engine(url: str, path: Path) -> Engine:
+def _sqlite_engine(url: str, path: Path, *, read_only: bool) -> Engine:
     if dbapi2.sqlite_version_info < FIXED_SQLITE:
         raise StoreError(f"SQLite {dbapi2.sqlite_version} has the WAL-reset bug; install pysqlite3 0.6.1 or newer.")
+    if read_only and not path.is_file():
+        raise StoreError("There is no ledger yet (REVIEWAPP_DATABASE_URL).")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        if not read_only:
+            path.touch(mode=0o600)
     except OSError as error:
         raise StoreError(f"The ledger's file (REVIEWAPP_DATABASE_URL) cannot be opened: {error.strerror}.") from None
     engine = create_engine(
@@ -243,21 +251,20 @@ def _sqlite_engine(url: str, path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def _settings(connection: Any, _: Any) -> None:
         for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
             f"busy_timeout={BUSY_SECONDS}000",
+            *(("query_only=ON",) if read_only else ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")),
         ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+        immediate = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", immediate))
 
     return engine
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, *, only_check: bool) -> None:
     """Bring the schema to this version's, all steps in the given transaction; refuse one made by a newer version."""
     config = Config()
     config.set_main_option("script_location", "reviewapp:migrations")
@@ -268,6 +275,10 @@ def _upgrade(connection: Connection) -> None:
             return
     elif inspect(connection).get_table_names():
         raise StoreError("The database holds tables that reviewapp did not make; name another file.")
+    if only_check:
+        raise StoreError(
+            "The ledger was made by another version of reviewapp; start the service to bring it up to date."
+        )
     try:
         command.upgrade(config, "head")
     except CommandError:

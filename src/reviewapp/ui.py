@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, Response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, send_from_directory, url_for
 from flask.typing import ResponseReturnValue
 
 from . import lookups, snippets
 from .adapter import ModelAdapter
 from .contract import Field, Record
-from .errors import Flaw, InvalidInput, NotFound, NotReady, Unauthenticated
+from .errors import Flaw, InvalidInput, NotFound, NotReady, Unauthenticated, UsageError
+from .evidence.pack import Pack, changed_files
 from .forms import Input, as_typed, inputs, mistakes, typed
 from .lookups import FILTERS, option
-from .pages import ContractPage, HistoryPage, Judgement, RecordPage, ReleasesPage, SignInPage, TryPage
+from .pages import ContractPage, EvidencePage, HistoryPage, Judgement, RecordPage, ReleasesPage, SignInPage, TryPage
 from .parts import parts
 from .prediction import Call, Prediction
 from .protocol import answer, read_form, read_query, request_id, wants_json
@@ -49,6 +50,7 @@ NAVIGATION = (  # the page, its name, the role it needs, and the views that belo
     ("ui.history", "History", "review", ("ui.history", "ui.show_record", "ui.give_verdict")),
     ("ui.show_contract", "Contract", EVERYBODY, ("ui.show_contract",)),
     ("ui.show_releases", "Releases", "submit", ("ui.show_releases",)),
+    ("ui.show_evidence", "Evidence", "submit", ("ui.show_evidence",)),
 )
 
 
@@ -262,6 +264,35 @@ def show_releases() -> ResponseReturnValue:
     except NotReady as error:
         release, active, problem = None, None, error.detail
     return _show("releases.html", ReleasesPage(release, active, problem, lookups.releases(), parts.registry.events()))
+
+
+@ui.get("/evidence")
+@needs("submit")
+def show_evidence() -> ResponseReturnValue:
+    """What was measured, and whether it belongs to the release that answers now."""
+    folder = parts.settings.evidence
+    try:
+        pack = Pack.read(folder)
+        problems = list(changed_files(folder))
+    except UsageError as error:
+        return _show("evidence.html", EvidencePage(None, error.detail))
+    live = parts.registry.live()
+    if live is None or live.digest != pack.manifest["release"]["digest"]:
+        problems.insert(0, f"These figures are of another release than the live one{f', {live}' if live else ''}")
+    return _show("evidence.html", EvidencePage(pack, "; ".join(problems) + "." if problems else None))
+
+
+@ui.get("/evidence/<name>")
+@needs("submit")
+def evidence_file(name: str) -> ResponseReturnValue:
+    """One file of the evidence, as it lies there; pictures are shown, the others downloaded."""
+    try:
+        known = name in Pack.read(parts.settings.evidence).files
+    except UsageError:
+        known = False
+    if not known:
+        raise NotFound("The evidence has no such file.")
+    return send_from_directory(parts.settings.evidence, name, as_attachment=not name.endswith(".png"))
 
 
 # ---- sign in ----------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from ..rules import RuleTable
 from . import generator
 from .generator import CHANNELS, LABELS, TIERS, Example
 
+NAME = "triage"
 SEED = 20260131
 PARTS = {"train": 6000, "calibrate": 2000, "test": 2000}  # one stream, split in order of time
 DRIFTED = 2000  # requests after the stated change of the world
@@ -95,7 +96,7 @@ def _contract(train: Sequence[Example]) -> Contract:
         return {"seen_minimum": min(values), "seen_maximum": max(values)}
 
     return Contract(
-        name="triage",
+        name=NAME,
         title="Which queue should this support request go to?",
         description="A support request as it comes in. The data behind this release are synthetic.",
         fields=(
@@ -228,7 +229,8 @@ def _card(release: Release) -> str:
             f"**Policy.** A wrong answer costs {policy.cost_wrong:g}, a look by a person {policy.cost_review:g}. "
             f"Answers below a confidence of {policy.threshold:.3f} go to a person; the threshold was chosen on the "
             f"calibration part. Of the answers above it {policy.audit_share:.0%} are drawn by lot for a person to "
-            f"check; the release should be rolled back once more than {policy.rollback.limit:.0%} of them are found wrong.",
+            f"check; the release should be rolled back once more than {policy.rollback.limit:.0%} of them are found "
+            "wrong.",
             "",
             "**Figures** (parts in order of time; nothing was tuned on `test` or `later drift`).",
             "",

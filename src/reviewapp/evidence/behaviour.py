@@ -1,0 +1,153 @@
+"""Trial: does the model behave as the product owner says, whatever its average figures are?
+
+The cases stand in a file that people read and extend (memo/behaviour.toml), in the three kinds of CheckList (Ribeiro et
+al. 2020): `minimum` (plain requests get their label), `invariance` (a change that must not matter changes no label) and
+`directional` (a change never lowers the probability of a label). They are asked through the API, as a dry run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..contract import Contract, Record
+from ..errors import InvalidInput, UsageError
+from ..samples import example_record
+from ..schemas import MAX_BATCH, prediction_request
+from .outcomes import PREDICT
+from .running import Trial
+from .tables import Column, Row, Table, key
+
+FILE = "behaviour.toml"
+ROWS = 300  # requests of the test part that a change is tried on
+SLACK = 1e-9  # a probability counts as lowered by more than this
+MEMBERS = {  # of a case, by its kind; `at_least` is the share of requests on which it must hold
+    "minimum": {"kind", "title", "label", "inputs", "at_least"},
+    "invariance": {"kind", "title", "change", "at_least"},
+    "directional": {"kind", "title", "change", "never_lowers", "at_least"},
+}
+
+
+def behaviour(trial: Trial) -> list[Table]:
+    """Return one row a case: on how many requests it holds, and whether that is enough."""
+    contract = trial.release.contract
+    cases = read_cases(trial.memo / FILE, contract)
+    rows: list[Row] = []
+    for case in cases:
+        held = _minimum(trial, case) if case["kind"] == "minimum" else _changed(trial, case)
+        share = sum(held) / len(held)
+        rows.append(
+            {
+                "title": case["title"],
+                "kind": case["kind"],
+                "n": len(held),
+                "held": sum(held),
+                "share": share,
+                "at_least": case["at_least"],
+                "ok": "yes" if share >= case["at_least"] else "no",
+            }
+        )
+    columns = [
+        key("title", "Case"),
+        Column("kind", "Kind"),
+        Column("n", "Requests", "d"),
+        Column("held", "Held", "d"),
+        Column("share", "Share", ".3f"),
+        Column("at_least", "Asked for", ".2f"),
+        Column("ok", "Holds"),
+    ]
+    reading = f"Cases of memo/{FILE}. Changes are tried on requests of the test part, through the API."
+    return [Table("behaviour", "Behaviour that the product owner asks for", reading, columns, rows)]
+
+
+def read_cases(path: Path, contract: Contract) -> list[dict[str, Any]]:
+    """Read the file of cases; raise UsageError naming the case and what would be right."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{FILE} cannot be read: {error}.") from None
+    cases = document.get("case", [])
+    if not cases or set(document) != {"case"}:
+        raise UsageError(f"{FILE} must hold cases, each under a [[case]] of its own, and nothing else.")
+    for number, case in enumerate(cases, 1):
+        mistake = _mistake(case, contract)
+        if mistake:
+            raise UsageError(f"{FILE}, case {number} ({case.get('title', 'without a title')}): {mistake}.")
+        case.setdefault("at_least", 1.0)
+    if len({case["title"] for case in cases}) < len(cases):
+        raise UsageError(f"{FILE}: two cases have the same title; each needs its own.")
+    return [dict(case) for case in cases]
+
+
+def _mistake(case: Mapping[str, Any], contract: Contract) -> str | None:
+    """Return what is wrong with a case, in words, or None."""
+    members = MEMBERS.get(case.get("kind", ""))
+    if members is None:
+        return f"kind must be {', '.join(MEMBERS)}"
+    if set(case) | {"at_least"} != members:
+        return f"it must have just {', '.join(sorted(members))} (at_least may be left out)"
+    label = case.get("label", case.get("never_lowers"))
+    if label is not None and label not in contract.outcome.labels:
+        return f"{label!r} is none of the labels {', '.join(contract.outcome.labels)}"
+    if case["kind"] == "minimum":
+        for record in case["inputs"]:
+            try:
+                prediction_request(contract).load({"input": {**example_record(contract), **record}})
+            except InvalidInput as error:
+                return f"{error.errors[0].pointer}: {error.errors[0].detail.rstrip('.')}"
+    unknown = set(case.get("change", {})) - set(contract.names)
+    if unknown:
+        return f"the contract has no field {sorted(unknown)[0]!r}; it has {', '.join(contract.names)}"
+    return None
+
+
+def _minimum(trial: Trial, case: Mapping[str, Any]) -> list[bool]:
+    example = example_record(trial.release.contract)
+    outputs = _ask(trial, [{**example, **record} for record in case["inputs"]])
+    return [output["label"] == case["label"] for output in outputs]
+
+
+def _changed(trial: Trial, case: Mapping[str, Any]) -> list[bool]:
+    pairs = []
+    for example in trial.examples["test"][:ROWS]:
+        changed = change(example.record, case["change"])
+        if _valid(trial.release.contract, changed):
+            pairs.append((dict(example.record), changed))
+    if not pairs:
+        raise UsageError(f"{FILE}, {case['title']}: after the change no request keeps the contract.")
+    before, after = (_ask(trial, list(records)) for records in zip(*pairs, strict=True))
+    if case["kind"] == "invariance":
+        return [a["label"] == b["label"] for a, b in zip(before, after, strict=True)]
+    label = case["never_lowers"]
+    return [b["probabilities"][label] >= a["probabilities"][label] - SLACK for a, b in zip(before, after, strict=True)]
+
+
+def change(record: Record, changes: Mapping[str, Any]) -> Record:
+    """Return the record with the changes; in a text `{}` stands for what was there."""
+    changed = dict(record)
+    for name, value in changes.items():
+        changed[name] = value.replace("{}", str(record[name] or "")) if isinstance(value, str) else value
+    return changed
+
+
+def _valid(contract: Contract, record: Record) -> bool:
+    try:
+        prediction_request(contract).load({"input": record})
+    except InvalidInput:
+        return False
+    return True
+
+
+def _ask(trial: Trial, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return what the service answers to the records, recording nothing."""
+    outputs: list[dict[str, Any]] = []
+    for start in range(0, len(records), MAX_BATCH):
+        body = {"inputs": list(records[start : start + MAX_BATCH])}
+        path, headers = f"{PREDICT}/batch?dry_run=true", dict(trial.headers["submit"])
+        status, answer, _ = trial.service.call("POST", path, body, headers)
+        if status != 200:
+            raise UsageError(f"The service refused a batch of behaviour cases: {answer['detail']}")
+        outputs += [prediction["output"] for prediction in answer["predictions"]]
+    return outputs

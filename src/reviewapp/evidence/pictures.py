@@ -1,0 +1,148 @@
+"""Pictures of the tables, drawn with Matplotlib: one question each, with units, and readable in grey."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BytesIO
+from typing import Any
+
+from ..errors import UsageError
+from .tables import Row, Table
+
+Tables = Mapping[str, Table]
+COLOURS = {"baseline": "#b35c00", "model": "#1d5a96", "manual": "#6b6b6b", "oracle": "#3c7d3c"}
+LINES = {"baseline": "--", "model": "-"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`reading` says in one line what there is to see; `draw` fills a figure from the tables."""
+
+    name: str
+    title: str
+    reading: str
+    draw: Callable[[Any, Tables], None]
+
+    def described(self) -> dict[str, str]:
+        return {"name": self.name, "title": self.title, "reading": self.reading}
+
+
+def check_drawing() -> None:
+    """Raise UsageError where nothing can be drawn."""
+    if find_spec("matplotlib") is None:
+        raise UsageError("The pictures need Matplotlib: pip install 'reviewapp[evidence]'.")
+
+
+def draw(picture: Picture, tables: Tables) -> bytes:
+    """Return the picture as PNG; the same tables make the same bytes."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra: the service runs without it)
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure.suptitle(picture.title, fontsize=12, x=0.01, ha="left", weight="bold")
+    picture.draw(figure, tables)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    out = BytesIO()
+    figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
+    return out.getvalue()
+
+
+def _cost(figure: Any, tables: Tables) -> None:
+    """Cost of 100 requests by option, one panel for each part of the data."""
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, part in zip(panels, ("test", "later_drift"), strict=True):
+        rows = tables["comparison"].find(part=part)
+        for x, row in enumerate(rows):
+            cost, colour = row["cost_per_100"], COLOURS[row["option"].split(",")[0]]
+            spread = None
+            if row["cost_low"] is not None:
+                spread = [[cost - row["cost_low"]], [row["cost_high"] - cost]]
+            axes.bar(x, cost, color=colour, yerr=spread, capsize=4, width=0.65)
+            axes.annotate(f"{cost:.0f}", (x, 3), ha="center", color="white", weight="bold")
+        axes.set_xticks(range(len(rows)), [row["option"].replace(", ", ",\n") for row in rows], fontsize=8)
+        axes.set_title(f"{part.replace('_', ' ')} (n = {rows[0]['n']:,})", fontsize=10)
+    panels[0].set_ylabel("expected cost of 100 requests (units)")
+
+
+def _threshold(figure: Any, tables: Tables) -> None:
+    """Cost by threshold, and risk by coverage, with the chosen point."""
+    by_threshold, by_coverage = figure.subplots(1, 2)
+    for option in ("baseline", "model"):
+        rows = [row for row in tables["threshold"].find(option=option) if row["threshold"] != "chosen"]
+        style = {"color": COLOURS[option], "linestyle": LINES[option], "label": option}
+        by_threshold.plot([r["value"] for r in rows], [r["cost_per_100"] for r in rows], **style)
+        shown = [row for row in rows if row["risk"] is not None]
+        by_coverage.plot([r["coverage"] for r in shown], [r["risk"] for r in shown], **style)
+    chosen = tables["threshold"].row(option="model", threshold="chosen")
+    by_threshold.plot(chosen["value"], chosen["cost_per_100"], "o", color="black", label="chosen")
+    by_coverage.plot(chosen["coverage"], chosen["risk"], "o", color="black", label="chosen")
+    by_threshold.set(xlabel="confidence asked for", ylabel="cost of 100 requests (units)", title="Cost")
+    by_coverage.set(xlabel="share answered without a person", ylabel="share wrong among these", title="Risk")
+    by_threshold.legend(fontsize=8)
+
+
+def _calibration(figure: Any, tables: Tables) -> None:
+    """Share right by confidence, and how many answers there are."""
+    share, count = figure.subplots(1, 2)
+    share.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="as it should be")
+    for i, option in enumerate(("baseline", "model")):
+        rows = tables["calibration"].find(option=option)
+        x = [row["confidence"] for row in rows]
+        spread = [[max(0.0, r["right"] - r["low"]) for r in rows], [max(0.0, r["high"] - r["right"]) for r in rows]]
+        share.errorbar(x, [r["right"] for r in rows], yerr=spread, color=COLOURS[option], marker="so"[i], capsize=3,
+                       linestyle=LINES[option], label=option)  # fmt: skip
+        places = [float(row["from"]) + 0.025 + 0.045 * i for row in rows]
+        count.bar(places, [row["n"] for row in rows], width=0.045, color=COLOURS[option], label=option)
+    share.set(xlabel="mean confidence", ylabel="share right", title="Share right, 95 % intervals")
+    count.set(xlabel="confidence", ylabel="answers", title="How many answers")
+    share.legend(fontsize=8)
+
+
+def _latency(figure: Any, tables: Tables) -> None:
+    """Percentiles by load, one panel for each kind of load; the axis is logarithmic."""
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, payload in zip(panels, ("single", "batch"), strict=True):
+        rows = tables["latency"].find(payload=payload)
+        for name, marker in (("p50", "o"), ("p95", "s"), ("p99", "^"), ("max", "x")):
+            axes.plot(range(len(rows)), [row[name] for row in rows], marker, label=name, color="#1d5a96", alpha=0.9)
+        axes.set_xticks(range(len(rows)), [_load(row) for row in rows], fontsize=7)
+        axes.set_yscale("log")
+        axes.set_title("one request" if payload == "single" else "100 requests in one call", fontsize=10)
+    panels[0].set_ylabel("milliseconds")
+    panels[0].legend(fontsize=8)
+
+
+def _load(row: Row) -> str:
+    number, _, unit = row["load"].partition(" ")
+    return f"{row['loop']}\n{number}\n{unit}"
+
+
+PICTURES = (
+    Picture(
+        "cost",
+        "What 100 requests cost",
+        "Lower is better; a bar as high as the first one saves nothing against a person who reads everything.",
+        _cost,
+    ),
+    Picture(
+        "threshold",
+        "The threshold, chosen on the calibration part",
+        "Left: the chosen point is the cheapest. Right: more confidence asked for, fewer answers.",
+        _threshold,
+    ),
+    Picture(
+        "calibration",
+        "Is the confidence right?",
+        "On the line a confidence is a probability; above it the option is more often right than it says.",
+        _calibration,
+    ),
+    Picture(
+        "latency",
+        "Latency over HTTP by load",
+        "Markers from p50 to the longest, on a logarithmic scale: where they part, requests wait for each other.",
+        _latency,
+    ),
+)

@@ -1,0 +1,183 @@
+"""All trials in order, on a service of their own: what `reviewapp evidence` does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from .. import release as releases
+from ..accounts import ROLES, Accounts
+from ..adapter import ModelAdapter
+from ..config import Settings
+from ..errors import UsageError
+from ..registry import Registry
+from ..release import Release
+from ..store import Store
+from ..triage import build as triage
+from . import latency
+from .behaviour import FILE as CASES
+from .behaviour import behaviour, read_cases
+from .comparison import comparison
+from .memo import MEMO, TEMPLATE, render
+from .outcomes import outcomes, synthetic_requests
+from .pack import REQUESTS, Pack, changed_files, compare, facts, write
+from .pictures import PICTURES, check_drawing, draw
+from .running import RunningService, Trial
+from .scoring import FILE as CRITERIA
+from .scoring import read_criteria, scoring
+from .testruns import test_runs
+from .watching import watching
+
+SEED = 20260131
+STEPS = 8 + latency.RUNS
+Progress = Callable[[str], None]
+
+
+def measure(root: Path, settings: Settings, folder: Path, *, quick: bool, progress: Progress) -> Pack:
+    """Run every trial and write the pack into `folder`; `root` is the checkout, `progress` is called before each step.
+
+    The release is the live one of the instance, else the default one, built anew; both are only read. The service, its
+    ledger and its tokens are made for the trials and thrown away.
+    """
+    with tempfile.TemporaryDirectory(prefix="reviewapp-evidence-") as scratch, threadpool_limits(1):
+        progress("release")
+        instance = Path(scratch) / "instance"
+        memo = settings.evidence.parent
+        check_drawing()
+        read_criteria(memo / CRITERIA)
+        release = _release(settings, instance / "releases")
+        read_cases(memo / CASES, release.contract)
+        with _trial(release, instance, memo, quick=quick, progress=progress) as trial:
+            progress("requests")
+            requests = synthetic_requests(trial)
+            progress("outcomes")
+            of_service = outcomes(trial, requests)
+            progress("behaviour")
+            of_service += behaviour(trial)
+            of_service += latency.latency(trial, lambda: progress("latency"))
+        progress("comparison")
+        tables = comparison(trial)
+        progress("watching")
+        tables += watching(trial)
+        by_name = {table.name: table for table in [*tables, *of_service]}
+        tables += [*scoring(memo, by_name, SEED), *of_service]
+        bound = facts(root, release, SEED, quick=quick)
+        tests = test_runs(root, bound["source"])
+        tables += [tests] if tests else []
+        progress("pictures")
+        files = {f"{picture.name}.png": draw(picture, by_name) for picture in PICTURES}
+        lines = [json.dumps(request.as_json(), ensure_ascii=False) + "\n" for request in requests]
+        return write(folder, bound, tables, files | {REQUESTS: "".join(lines).encode()}, PICTURES)
+
+
+def check(root: Path, settings: Settings, *, quick: bool, progress: Progress) -> list[str]:
+    """Run everything again and return a line for each thing that is not as the pack, or the memo, says."""
+    folder = settings.evidence
+    lines = [f"memo/evidence/{line}" for line in changed_files(folder)]
+    try:
+        old = Pack.read(folder)
+        lines += memo_is_stale(old)
+    except UsageError as error:
+        return [*lines, error.detail]
+    with tempfile.TemporaryDirectory() as again:
+        new = measure(root, settings, Path(again) / "evidence", quick=quick, progress=progress)
+        return lines + list(compare(old, new, latency.FACTOR)) + failures(new)
+
+
+def failures(pack: Pack) -> list[str]:
+    """Return a line for every trial that did not find what it has to."""
+    lines = [
+        f"outcomes: {row['name']} ({row['rule'] or 'valid'}): expected {row['expected_status']} "
+        f"{row['expected_code']} {row['expected_pointer']}, got {row['status']} {row['code']} {row['pointer']}"
+        for row in pack.table("outcomes").find(ok="no")
+    ]
+    lines += [
+        f"behaviour: {row['title']}: held on {row['held']} of {row['n']}, asked for is a share of {row['at_least']:g}"
+        for row in pack.table("behaviour").find(ok="no")
+    ]
+    lines += [
+        f"latency: {row['payload']}, {row['loop']} loop, {row['load']}: {row['errors']} errors"
+        for row in pack.table("latency").rows
+        if row["errors"]
+    ]
+    if "tests" in pack.tables:
+        lines += [f"tests: {row['area']}: {row['failed']} failed" for row in pack.table("tests").rows if row["failed"]]
+    return lines
+
+
+def render_memo(pack: Pack) -> Path | None:
+    """Render the memo beside the evidence anew, where it has a template; return its path."""
+    template = pack.folder.parent / TEMPLATE
+    if not template.is_file():
+        return None
+    path = template.with_name(MEMO)
+    text = render(template.read_text(encoding="utf-8"), pack)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def memo_is_stale(pack: Pack) -> list[str]:
+    """Return a line for each line of the memo that is not what its template and the evidence say."""
+    template = pack.folder.parent / TEMPLATE
+    if not template.is_file():
+        return []
+    path = template.with_name(MEMO)
+    expected = render(template.read_text(encoding="utf-8"), pack).splitlines()
+    given = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = [
+        f"memo/{MEMO}, line {number}: it is {a!r} and the evidence says {b!r}"
+        for number, (a, b) in enumerate(zip(given, expected, strict=False), 1)
+        if a != b
+    ]
+    if len(given) != len(expected):
+        lines.append(f"memo/{MEMO}: it has {len(given)} lines, and the evidence makes {len(expected)}")
+    return lines
+
+
+def _release(settings: Settings, target: Path) -> Release:
+    """Return the release to measure, with its folder below `target`: the live one, or the default one built there."""
+    store = Store(settings.database_url, read_only=True)
+    registry = Registry(settings.releases, store, ModelAdapter)
+    try:
+        live = registry.live() if store.path.is_file() else None
+    finally:
+        store.close()
+    if live is None:
+        return triage.build(target)
+    if live.name != triage.NAME:
+        raise UsageError(f"The live release is {live}, and this version makes labelled requests for triage alone.")
+    release = releases.read(registry.folder(live), live.digest)
+    shutil.copytree(registry.folder(live), target / live.name / str(live.version))
+    return release
+
+
+@contextmanager
+def _trial(release: Release, instance: Path, memo: Path, *, quick: bool, progress: Progress) -> Iterator[Trial]:
+    """Give a trial with the service running; it is stopped when the block ends."""
+    store = Store(f"sqlite:///{instance / 'reviewapp.sqlite3'}")
+    Registry(instance / "releases", store, ModelAdapter).add(release, "evidence")
+    accounts = Accounts(store)
+    headers = {role: {"Authorization": f"Bearer {accounts.create_token('evidence', role, 1)}"} for role in ROLES}
+    store.close()
+    progress("start")
+    service = RunningService(instance)
+    service.start()
+    try:
+        yield Trial(
+            release=release,
+            adapter=ModelAdapter(release),
+            examples=triage.examples(),
+            seed=SEED,
+            service=service,
+            headers=headers,
+            memo=memo,
+            quick=quick,
+        )
+    finally:
+        service.stop()

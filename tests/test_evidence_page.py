@@ -1,0 +1,68 @@
+"""The page of the evidence: all that was measured, whose it is, and every file to take along."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from reviewapp.evidence.pack import Pack
+from reviewapp.parts import Parts
+from reviewapp.release import Release
+
+from .page import JSON, Page
+
+EVIDENCE = Path(__file__).resolve().parent.parent / "memo" / "evidence"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, parts: Parts) -> Path:
+    """A copy of the evidence, of which the app says that it is its own."""
+    shutil.copytree(EVIDENCE, tmp_path / "evidence")
+    object.__setattr__(parts.settings, "evidence", tmp_path / "evidence")
+    return tmp_path / "evidence"
+
+
+def test_it_shows_every_table_and_picture_with_its_file(page: FlaskClient, folder: Path) -> None:
+    shown, pack = Page(page.get("/evidence").text), Pack.read(folder)
+    for table in pack.tables.values():
+        assert table.title in shown.text
+        assert shown.all("a", href=f"/evidence/{table.name}.csv")
+    assert [a["src"] for a in shown.all("img")] == [f"/evidence/{p['name']}.png" for p in pack.manifest["pictures"]]
+    cost = pack.table("comparison").row(part="test", option="model")
+    assert pack.table("comparison").column("cost_per_100").shown(cost["cost_per_100"]) in shown.text
+    for name in pack.files:
+        with page.get(f"/evidence/{name}") as got:
+            assert (got.status_code, got.data) == (200, (folder / name).read_bytes())
+            assert got.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_programs_get_the_figures_themselves(page: FlaskClient, folder: Path) -> None:
+    twin = page.get("/evidence", headers=JSON).json
+    assert twin["tables"]["pairs"] == [dict(row) for row in Pack.read(folder).table("pairs").rows]
+    assert twin["manifest"]["seed"] == Pack.read(folder).manifest["seed"]
+
+
+def test_figures_of_another_release_say_so(page: FlaskClient, folder: Path, release: Release) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["release"]["digest"] = "sha256:other"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    text = Page(page.get("/evidence").text).text
+    assert f"of another release than the live one, {release.id}" in text
+    assert "manifest.json: it was changed after it was written" in text
+
+
+def test_without_evidence_the_page_says_how_to_get_it(page: FlaskClient, folder: Path) -> None:
+    shutil.rmtree(folder)
+    shown = page.get("/evidence")
+    assert (shown.status_code, "make evidence" in Page(shown.text).text) == (200, True)
+    assert page.get("/evidence", headers=JSON).json["tables"] == {}
+    assert page.get("/evidence/comparison.csv").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["nothing.csv", "..%2fmemo.md", "%2e%2e", "bench", "manifest.json%00"])
+def test_nothing_but_the_files_of_the_pack_can_be_had(page: FlaskClient, folder: Path, name: str) -> None:
+    (folder / "nothing.csv").write_text("no run made this")
+    (folder / "bench").mkdir()
+    assert page.get(f"/evidence/{name}").status_code == 404
