@@ -1,13 +1,12 @@
 """The page of the evidence: all that was measured, whose it is, and every file to take along."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from reviewapp.evidence.pack import Pack
+from reviewapp.evidence.pack import Pack, write
 from reviewapp.parts import Parts
 from reviewapp.release import Release
 
@@ -45,12 +44,24 @@ def test_programs_get_the_figures_themselves(page: FlaskClient, folder: Path) ->
 
 
 def test_figures_of_another_release_say_so(page: FlaskClient, folder: Path, release: Release) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["release"]["digest"] = "sha256:other"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    pack = Pack.read(folder)
+    facts = {name: pack.manifest[name] for name in ("quick", "machine", "data", "source", "seed")}
+    write(
+        folder, {**facts, "release": {"name": "triage", "digest": "sha256:other"}}, list(pack.tables.values()), {}, ()
+    )
+    (folder / "pairs.csv").write_text((folder / "pairs.csv").read_text().replace("2000", "2001"))
     text = Page(page.get("/evidence").text).text
     assert f"of another release than the live one, {release.id}" in text
-    assert "manifest.json: it was changed after it was written" in text
+    assert "pairs.csv: it was changed after it was measured" in text
+
+
+def test_a_manifest_that_was_changed_is_not_shown(page: FlaskClient, folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"cores": 2', '"cores": 3'))
+    shown = Page(page.get("/evidence").text)
+    assert "manifest.json: it was changed after it was written" in shown.text
+    assert shown.all("table") == []
+    assert page.get("/evidence/comparison.csv").status_code == 404
 
 
 def test_without_evidence_the_page_says_how_to_get_it(page: FlaskClient, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """The metric counts what it says, and the trigger fires on worse answers, not on looking often."""
 
-import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,8 +34,6 @@ def test_the_evidence_is_the_averaged_likelihood_ratio() -> None:
     assert evidence_above(0.2, 0, 0) == pytest.approx(1.0)
     assert evidence_above(0.2, 0, 100_000) == 0.0
     assert evidence_above(0.2, 100_000, 100_000) > 1e100
-    assert evidence_above(0.0, 1, 5) == math.inf
-    assert evidence_above(1.0, 5, 5) == 0.0
 
 
 def test_looking_after_every_verdict_fires_no_oftener_than_the_confidence_allows() -> None:
@@ -60,7 +57,6 @@ def test_the_trigger_waits_for_the_minimum_and_stays_fired() -> None:
     assert watch(RULE, [True] * 29).state == TOO_FEW
     fired = watch(RULE, [True] * 30 + [False] * 500)
     assert (fired.state, fired.fired_at) == (ABOVE, 30)
-    assert watch(replace(RULE, confidence=1.0), [True] * 100).state == WITHIN  # certainty is never reached
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ def test_a_policy_survives_being_written_and_read() -> None:
         {**POLICY.as_json(), "rollback": None},
         {**POLICY.as_json(), "rollback": {"limit": 0.2}},
         {**POLICY.as_json(), "rollback": {**POLICY.as_json()["rollback"], "minimum_verdicts": 1.5}},
-        {**POLICY.as_json(), "rollback": {**POLICY.as_json()["rollback"], "confidence": 2}},
+        {**POLICY.as_json(), "rollback": {**POLICY.as_json()["rollback"], "confidence": 1}},
+        {**POLICY.as_json(), "rollback": {**POLICY.as_json()["rollback"], "limit": 0}},
         {**POLICY.as_json(), "rollback": {**POLICY.as_json()["rollback"], "action": "hope"}},
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -194,6 +195,7 @@ def monitor(as_json: bool) -> None:
 def evidence(quick: bool, check: bool) -> None:
     """Measure everything that the memo states, on a service of its own, and write memo/evidence/."""
     root, settings = places.checkout(), load_settings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an end that stops the service under trial, too
     if root is None:
         raise UsageError("Evidence is bound to the source code: run this from a checkout of reviewapp.")
     with tqdm(

@@ -50,9 +50,10 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 
 
 def evidence_above(limit: float, wrong: int, n: int) -> float:
-    """Return how much likelier `wrong` of `n` are under a rate drawn evenly from (limit, 1] than under the limit."""
-    if not 0 < limit < 1:  # nothing can be above 1; at 0 a single mistake is proof
-        return math.inf if limit <= 0 and wrong else 0.0
+    """Return how much likelier `wrong` of `n` are under a rate drawn evenly from (limit, 1] than under the limit.
+
+    The limit lies between 0 and 1, and is neither.
+    """
     a, b = wrong + 1, n - wrong + 1
     tail = float(betaincc(a, b, limit))
     if tail == 0:
@@ -63,10 +64,10 @@ def evidence_above(limit: float, wrong: int, n: int) -> float:
 
 def watch(rule: RollbackRule, wrong: Sequence[bool]) -> Trigger:
     """Return the state of the rule after verdicts in order, looking after each one; once fired it stays fired."""
-    needed = math.inf if rule.confidence >= 1 else 1 / (1 - rule.confidence)
+    needed = 1 / (1 - rule.confidence)
     bad, best, fired_at = 0, 0.0, None
-    for n, is_wrong in enumerate(wrong, 1):
-        bad += is_wrong
+    for n, this_one in enumerate(wrong, 1):
+        bad += this_one
         best = max(best, evidence_above(rule.limit, bad, n))
         if fired_at is None and n >= rule.minimum_verdicts and best >= needed:
             fired_at = n

@@ -86,7 +86,7 @@ class Policy:
         return cls(**{**policy, "rollback": RollbackRule(**rollback)})
 
 
-_SHARES = {"audit_share", "limit", "confidence"}
+_BETWEEN_0_AND_1 = {"limit", "confidence"}
 _NAMES = {"primary_metric": PRIMARY_METRICS, "metric": METRICS, "action": ACTIONS}
 
 
@@ -104,8 +104,10 @@ def _members(document: Any, kind: type, where: str) -> dict[str, Any]:
             raise ReleaseRefused(f"{where}: {name} must be a number, 0 or more.")
         if of == "int" and not (number and isinstance(value, int) and value >= 0):
             raise ReleaseRefused(f"{where}: {name} must be a whole number, 0 or more.")
-        if name in _SHARES and value > 1:
+        if name == "audit_share" and value > 1:
             raise ReleaseRefused(f"{where}: {name} must be 1 at most.")
+        if name in _BETWEEN_0_AND_1 and not 0 < value < 1:
+            raise ReleaseRefused(f"{where}: {name} must lie between 0 and 1, and be neither.")
         if name in _NAMES and value not in _NAMES[name]:
             raise ReleaseRefused(f"{where}: {name} must be {' or '.join(_NAMES[name])}.")
     return dict(document)

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..stages import STAGES
 from .outcomes import PREDICT
-from .running import Trial
+from .running import KEPT_SECONDS, Trial
 from .tables import EXACT, FREE, TIMING, Column, Row, Table, key
 
 ROWS = 100  # of a batch
@@ -44,17 +44,20 @@ class _Run:
 
 
 class _Sender:
-    """One kept-alive connection that sends the bodies in turn."""
+    """One kept-alive connection that sends the bodies in turn; one that rested too long is opened anew."""
 
     def __init__(self, trial: Trial, path: str, bodies: Sequence[bytes], first: int) -> None:
         self._port, self._path, self._bodies, self._next = trial.service.port, path, bodies, first
         self._headers = {**trial.headers["submit"], "Content-Type": "application/json"}
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        self._used = 0.0
 
     def send(self) -> tuple[bool, str]:
         """Send one request; return whether it was answered with 2xx, and where its time went."""
         body = self._bodies[self._next % len(self._bodies)]
         self._next += 1
+        if time.monotonic() - self._used > KEPT_SECONDS:
+            self.close()
         try:
             self._connection.request("POST", self._path, body, self._headers)
             response = self._connection.getresponse()
@@ -63,6 +66,8 @@ class _Sender:
         except (OSError, http.client.HTTPException):
             self.close()
             return False, ""
+        finally:
+            self._used = time.monotonic()
 
     def close(self) -> None:
         self._connection.close()
@@ -135,7 +140,7 @@ def _open(trial: Trial, path: str, bodies: Sequence[bytes], rate: float) -> _Run
             at = first + turn / rate
             time.sleep(max(0.0, at - time.perf_counter()))
             with lock:
-                sender = idle.pop()  # the one used last: a connection that rests too long is closed by the service
+                sender = idle.pop()  # the one used last, so that few connections do the work and stay open
             answer = sender.send()
             with lock:
                 idle.append(sender)

@@ -26,6 +26,7 @@ from .tables import Table, differences
 
 MANIFEST = "manifest.json"
 REQUESTS = "requests.jsonl"
+CHANGED_MANIFEST = f"{MANIFEST}: it was changed after it was written: its own digest differs"
 FORMAT = 1
 BOUND = ("src", "templates", "constraints.txt")  # what the figures depend on, in the checkout
 
@@ -49,13 +50,15 @@ class Pack:
 
     @classmethod
     def read(cls, folder: Path) -> Pack:
-        """Read a pack; raise UsageError where there is none or it cannot be understood. Digests: `changed_files`."""
+        """Read a pack; raise UsageError where there is none or its manifest was changed. Files: `changed_files`."""
         manifest = _manifest(folder)
+        if not _is_itself(manifest):
+            raise UsageError(f"{CHANGED_MANIFEST}; run `make evidence`.")
+        described = {one["name"]: one for one in manifest["tables"]}
         try:
-            described = {one["name"]: one for one in manifest["tables"]}
             texts = {name: (folder / f"{name}.csv").read_text(encoding="utf-8") for name in described}
-        except (OSError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise UsageError(f"The evidence in {folder} is not whole ({error}); run `make evidence`.") from None
+        except (FileNotFoundError, UnicodeDecodeError):
+            raise UsageError("A table of the evidence is missing or no text; run `make evidence`.") from None
         tables = {name: Table.from_csv(text, described[name]) for name, text in texts.items()}
         return cls(folder, manifest, tables)
 
@@ -96,9 +99,10 @@ def write(
 def changed_files(folder: Path) -> Iterator[str]:
     """Yield a line for every file of a pack that is not as it was measured."""
     manifest = _manifest(folder)
-    if manifest.get("digest") != _digest({name: value for name, value in manifest.items() if name != "digest"}):
-        yield f"{MANIFEST}: it was changed after it was written: its own digest differs"
-    listed = manifest.get("files", {})
+    if not _is_itself(manifest):
+        yield CHANGED_MANIFEST
+        return  # what it lists proves nothing
+    listed = manifest["files"]
     for name, digest in listed.items():
         path = folder / name
         if not path.is_file():
@@ -186,12 +190,17 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"There is no evidence in {folder} yet; run `make evidence`.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder / MANIFEST} cannot be read: {error}.") from None
+        raise UsageError("There is no evidence yet; run `make evidence`.") from None
+    except ValueError as error:
+        raise UsageError(f"{MANIFEST} of the evidence is no JSON ({error}); run `make evidence`.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UsageError(f"{folder / MANIFEST} is of another format than this version writes; run `make evidence`.")
+        raise UsageError(f"{MANIFEST} is of another format than this version writes; run `make evidence`.")
     return manifest
+
+
+def _is_itself(manifest: Mapping[str, Any]) -> bool:
+    """Whether the manifest is as it was written: its digest is that of everything else in it."""
+    return bool(manifest.get("digest") == _digest({k: v for k, v in manifest.items() if k != "digest"}))
 
 
 def _sha256(content: bytes) -> str:

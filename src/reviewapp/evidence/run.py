@@ -83,8 +83,8 @@ def check(root: Path, settings: Settings, *, quick: bool, progress: Progress) ->
     try:
         old = Pack.read(folder)
         lines += memo_is_stale(old)
-    except UsageError as error:
-        return [*lines, error.detail]
+    except UsageError as error:  # without a pack to compare with, what was found so far is what can be said
+        return lines or [error.detail]
     with tempfile.TemporaryDirectory() as again:
         new = measure(root, settings, Path(again) / "evidence", quick=quick, progress=progress)
         return lines + list(compare(old, new, latency.FACTOR)) + failures(new)
