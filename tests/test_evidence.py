@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from reviewapp.adapter import ModelAdapter
 from reviewapp.cli import main
 from reviewapp.config import load_settings
-from reviewapp.errors import UsageError
+from reviewapp.errors import NotReady, UsageError
 from reviewapp.evidence import answers, comparison, confidence, latency, outcomes, run, testruns, watching
 from reviewapp.evidence.answers import Answers
 from reviewapp.evidence.behaviour import change, read_cases
-from reviewapp.evidence.pack import REQUESTS, Pack, changed_files, compare, source_digest
-from reviewapp.evidence.running import Trial
+from reviewapp.evidence.pack import REQUESTS, Pack, changed_files, compare, facts, source_digest
+from reviewapp.evidence.running import RunningService, Trial
 from reviewapp.evidence.scoring import OPTIONS, read_criteria, scoring
 from reviewapp.evidence.tables import EXACT, FREE, TIMING, Column, Table, differences, key
 from reviewapp.policy import Policy
@@ -62,7 +62,13 @@ def test_people_read_formatted_figures() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["option,n\nmodel,1\n", "option,n,share,p50,max,note\nmodel,x,,,,\n", "option,n,share,p50,max,note\na\n", ""],
+    [
+        "",
+        "option,n\nmodel,1\n",
+        "option,n,share,p50,max,note\na\n",
+        "option,n,share,p50,max,note\nmodel,x,,,,\n",
+        'option,n,share,p50,max,note\nmodel,1,,,,"broken off',
+    ],
 )
 def test_a_file_that_is_not_the_table_described_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"t\.csv"):
@@ -185,20 +191,30 @@ def test_small_slices_have_no_figures(compared: dict[str, Table]) -> None:
 # ---- files that people write ------------------------------------------------------------------------------------
 
 CASE = '[[case]]\nkind = "minimum"\ntitle = "One"\nlabel = "billing"\ninputs = [{subject = "Refund"}]\n'
+CHANGE = '[[case]]\nkind = "invariance"\ntitle = "x"\n'
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "must hold cases"),
+        ("", "case: Missing data"),
         ("[[case", "cannot be read"),
-        (CASE + "[other]\n", "nothing else"),
-        (CASE + CASE, "same title"),
-        (CASE.replace("minimum", "magic"), "kind must be"),
-        (CASE.replace("label =", "lable ="), "must have just"),
+        ("case = []", "case: This may not be empty"),
+        ("case = [3]", "case 1, kind: This must be minimum, "),
+        (CASE + "[other]\n", "other: Unknown field"),
+        (CASE + CASE, "'One' is there twice"),
+        (CASE.replace('"minimum"', '"magic"'), "case 1, kind: This must be minimum, "),
+        (CASE.replace('"minimum"', '["minimum"]'), "case 1, kind: This must be minimum, "),
+        (CASE + CASE.replace('"One"', "3"), "case 2, title: Not a valid string"),
+        (CASE.replace("label =", "lable ="), "case 1, label: Missing data.* case 1, lable: Unknown field"),
+        (CASE + 'at_least = "most"\n', "case 1, at_least: Not a valid number"),
+        (CASE + "at_least = 90\n", "case 1, at_least: Must be greater than or equal to 0 and less than or equal to 1"),
+        (CASE.replace('{subject = "Refund"}', ""), "case 1, inputs: This may not be empty"),
+        (CASE.replace('{subject = "Refund"}', "3"), "case 1, inputs 1: Not a valid mapping"),
         (CASE.replace("billing", "invoices"), "none of the labels"),
         (CASE.replace("subject", "sbject"), "/input/sbject"),
-        ('[[case]]\nkind = "invariance"\ntitle = "x"\nchange = {colour = "red"}\n', "no field 'colour'"),
+        (CHANGE + "change = 3\n", "case 1, change: Not a valid mapping"),
+        (CHANGE + 'change = {colour = "red"}\n', "no field 'colour'"),
     ],
 )
 def test_a_case_that_cannot_be_tried_is_named(release: Release, tmp_path: Path, text: str, says: str) -> None:
@@ -239,10 +255,18 @@ def test_scores_come_from_figures_or_are_said_to_be_judgements(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("[options]", "[option]", "must hold"),
-        ('name = "Plain"', 'nam = "Plain"', "without a name"),
-        ("judgement = {", "figure = 3\njudgement = {", "either a figure or a judgement"),
-        ("weight = 3", "weight = -1", "weight must be"),
+        ("[options]", "[option]", "options: Missing data.* option: Unknown field"),
+        ('name = "Plain"', 'nam = "Plain"', "criterion 3, name: Missing data"),
+        ("judgement = {", "figure = 3\njudgement = {", "criterion 3, figure: Invalid input type"),
+        ("judgement = { baseline = 9, model = 4 }", "", "criterion 3: Give either a figure or a judgement"),
+        ("model = 4", "modle = 4", "criterion 3, judgement, model: Missing data"),
+        ("model = 4", "model = 40", "criterion 3, judgement, model: Must be .* less than or equal to 10"),
+        ("best = 0.5", "best = 0", "criterion 1, figure: Give a limit, or a worst and another best"),
+        (", limit = 6", "", "criterion 2, figure: Give a limit"),
+        ("weight = 3", "weight = -1", "criterion 1, weight: Must be greater than or equal to 0"),
+        ("weight = ", "weight = 0.0 # ", "One weight at least"),
+        ("Fast", "Share", "'Share' is there twice"),
+        ('column = "p50"', 'column = "note"', "has no figure there"),
         ('table = "t", column = "p50"', 'table = "u", column = "p50"', "no table 'u'"),
         ('column = "p50"', 'column = "p49"', "no column 'p49'"),
     ],
@@ -349,6 +373,29 @@ def pack(measured: Path, tmp_path: Path) -> Pack:
     return Pack.read(tmp_path / "memo" / "evidence")
 
 
+def test_without_git_the_commit_is_unknown_and_nothing_else(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = facts(ROOT, release, 1, quick=True)
+    monkeypatch.setenv("PATH", "")
+    assert facts(ROOT, release, 1, quick=True) == whole | {"commit": None}
+
+
+class Interrupted(RunningService):
+    def _ready(self) -> bool:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.server
+def test_a_service_under_trial_does_not_outlive_an_interrupted_or_failed_start(tmp_path: Path) -> None:
+    service = Interrupted(tmp_path / "instance")
+    with pytest.raises(KeyboardInterrupt):
+        service.start()
+    assert service.process.poll() is not None
+    service = RunningService(tmp_path / "other", REVIEWAPP_THREADS="none")
+    with pytest.raises(NotReady, match="REVIEWAPP_THREADS"):
+        service.start()
+    assert service.process.poll() is not None
+
+
 @pytest.mark.server
 def test_a_run_measures_everything_and_a_second_one_finds_the_same(measured: Path) -> None:
     pack = Pack.read(measured / "evidence")
@@ -435,8 +482,8 @@ def test_trials_that_miss_fail_the_run(pack: Pack) -> None:
 def test_a_second_run_leaves_folders_of_other_measurements_alone(pack: Pack, release: Release) -> None:
     (pack.folder / "bench").mkdir()
     (pack.folder / "old.csv").write_text("")
-    facts = {name: pack.manifest[name] for name in ("release", "source", "seed", "quick", "machine", "policy", "data")}
-    run.write(pack.folder, facts, list(pack.tables.values()), {}, ())
+    bound = {name: pack.manifest[name] for name in ("release", "source", "seed", "quick", "machine", "policy", "data")}
+    run.write(pack.folder, bound, list(pack.tables.values()), {}, ())
     assert (pack.folder / "bench").is_dir()
     assert not (pack.folder / "old.csv").exists()
     assert not list(changed_files(pack.folder))

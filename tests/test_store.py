@@ -218,7 +218,7 @@ def test_what_was_recorded_before_audits_were_drawn_was_not_drawn(tmp_path: Path
         values = dict.fromkeys(needed, "[]")
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join("?" * len(values))
-        connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+        connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 (names of our own)
     store.close()
     again = Store(url)
     with again.reading() as connection:

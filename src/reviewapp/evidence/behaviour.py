@@ -7,10 +7,11 @@ al. 2020): `minimum` (plain requests get their label), `invariance` (a change th
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from ..contract import Contract, Record
 from ..errors import InvalidInput, UsageError
@@ -18,16 +19,52 @@ from ..samples import example_record
 from ..schemas import MAX_BATCH, prediction_request
 from .outcomes import PREDICT
 from .running import Trial
+from .stated import FILLED, differ, read_stated
 from .tables import Column, Row, Table, key
 
 FILE = "behaviour.toml"
 ROWS = 300  # requests of the test part that a change is tried on
 SLACK = 1e-9  # a probability counts as lowered by more than this
-MEMBERS = {  # of a case, by its kind; `at_least` is the share of requests on which it must hold
-    "minimum": {"kind", "title", "label", "inputs", "at_least"},
-    "invariance": {"kind", "title", "change", "at_least"},
-    "directional": {"kind", "title", "change", "never_lowers", "at_least"},
-}
+
+
+class _Case(Schema):
+    kind = fields.String(required=True)
+    title = fields.String(required=True, validate=FILLED)
+    at_least = fields.Float(load_default=1.0, validate=validate.Range(0, 1))  # share of requests on which it must hold
+
+
+class _Minimum(_Case):
+    label = fields.String(required=True)
+    inputs = fields.List(fields.Dict(), required=True, validate=FILLED)
+
+
+class _Invariance(_Case):
+    change = fields.Dict(required=True, validate=FILLED)
+
+
+class _Directional(_Invariance):
+    never_lowers = fields.String(required=True)
+
+
+KINDS: Mapping[str, type[_Case]] = {"minimum": _Minimum, "invariance": _Invariance, "directional": _Directional}
+
+
+class _OfItsKind(fields.Field[Any]):
+    """A case, which its `kind` says how to read."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if not (isinstance(kind, str) and kind in KINDS):
+            raise ValidationError({"kind": [f"This must be {', '.join(KINDS)}."]})
+        return KINDS[kind]().load(value)
+
+
+class _Cases(Schema):
+    case = fields.List(_OfItsKind(), required=True, validate=FILLED)
+
+    @validates_schema
+    def _titles_differ(self, data: Mapping[str, Any], **_: Any) -> None:
+        differ([case["title"] for case in data["case"]])
 
 
 def behaviour(trial: Trial) -> list[Table]:
@@ -64,39 +101,24 @@ def behaviour(trial: Trial) -> list[Table]:
 
 def read_cases(path: Path, contract: Contract) -> list[dict[str, Any]]:
     """Read the file of cases; raise UsageError naming the case and what would be right."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{FILE} cannot be read: {error}.") from None
-    cases = document.get("case", [])
-    if not cases or set(document) != {"case"}:
-        raise UsageError(f"{FILE} must hold cases, each under a [[case]] of its own, and nothing else.")
+    cases: list[dict[str, Any]] = read_stated(path, _Cases())["case"]
     for number, case in enumerate(cases, 1):
         mistake = _mistake(case, contract)
         if mistake:
-            raise UsageError(f"{FILE}, case {number} ({case.get('title', 'without a title')}): {mistake}.")
-        case.setdefault("at_least", 1.0)
-    if len({case["title"] for case in cases}) < len(cases):
-        raise UsageError(f"{FILE}: two cases have the same title; each needs its own.")
-    return [dict(case) for case in cases]
+            raise UsageError(f"{path.name}: case {number} ({case['title']}): {mistake}.")
+    return cases
 
 
 def _mistake(case: Mapping[str, Any], contract: Contract) -> str | None:
-    """Return what is wrong with a case, in words, or None."""
-    members = MEMBERS.get(case.get("kind", ""))
-    if members is None:
-        return f"kind must be {', '.join(MEMBERS)}"
-    if set(case) | {"at_least"} != members:
-        return f"it must have just {', '.join(sorted(members))} (at_least may be left out)"
+    """Return what of a case does not fit the contract, in words, or None."""
     label = case.get("label", case.get("never_lowers"))
     if label is not None and label not in contract.outcome.labels:
         return f"{label!r} is none of the labels {', '.join(contract.outcome.labels)}"
-    if case["kind"] == "minimum":
-        for record in case["inputs"]:
-            try:
-                prediction_request(contract).load({"input": {**example_record(contract), **record}})
-            except InvalidInput as error:
-                return f"{error.errors[0].pointer}: {error.errors[0].detail.rstrip('.')}"
+    for record in case.get("inputs", []):
+        try:
+            prediction_request(contract).load({"input": {**example_record(contract), **record}})
+        except InvalidInput as error:
+            return f"{error.errors[0].pointer}: {error.errors[0].detail.rstrip('.')}"
     unknown = set(case.get("change", {})) - set(contract.names)
     if unknown:
         return f"the contract has no field {sorted(unknown)[0]!r}; it has {', '.join(contract.names)}"

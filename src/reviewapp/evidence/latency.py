@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def _closed(trial: Trial, path: str, bodies: Sequence[bytes], connections: int) 
             _note(run, sender.send(), sent, measured=sent >= started)
         sender.close()
 
-    _together([lambda n=n: loop(n) for n in range(connections)])  # type: ignore[misc]
+    _together([partial(loop, number) for number in range(connections)])
     whole = _Run(seconds=trial.seconds)
     for run in runs:
         whole.taken += run.taken

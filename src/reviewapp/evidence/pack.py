@@ -182,7 +182,11 @@ def _processor() -> str:
 
 
 def _commit(root: Path) -> str | None:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607
+    """Return the commit, or None where there is no repository or no git."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607 (git as the machine has it)
+    except OSError:
+        return None
     return done.stdout.strip() or None
 
 

@@ -56,15 +56,19 @@ class RunningService:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "reviewapp", "serve"], env=self.environment, stdout=out, stderr=subprocess.STDOUT
             )
+        try:
+            self._wait(log)
+        except BaseException:  # an interrupt, too, must not leave it behind
+            self.stop()
+            raise
+
+    def _wait(self, log: Path) -> None:
         ends = time.monotonic() + START_SECONDS
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and self.process.poll() is None:
             self.output = log.read_text()
             if "curl" in self.output and self._ready():
                 return
-            if self.process.poll() is not None:
-                break
             time.sleep(0.05)
-        self.stop()
         raise NotReady(f"The service did not start:\n{log.read_text()}")
 
     def _ready(self) -> bool:

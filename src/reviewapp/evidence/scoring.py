@@ -7,20 +7,69 @@ disagree with.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from ..errors import UsageError
+from .stated import FILLED, differ, read_stated
 from .tables import Column, Row, Table, key
 
 FILE = "scoring.toml"
 OPTIONS = ("baseline_or_manual_process", "ai_assisted_or_advanced_option")
 DRAWS = 10_000  # random weightings
-MEMBERS = {"name", "weight", "reason", "figure", "judgement"}
+
+
+class _Options(Schema):
+    baseline_or_manual_process = fields.String(required=True)
+    ai_assisted_or_advanced_option = fields.String(required=True)
+
+
+class _Figure(Schema):
+    table = fields.String(required=True)
+    column = fields.String(required=True)
+    row = fields.Dict(load_default=dict)
+    limit = fields.Float()
+    worst = fields.Float()
+    best = fields.Float()
+
+    @validates_schema
+    def _scale(self, data: Mapping[str, Any], **_: Any) -> None:
+        scale = {"limit", "worst", "best"} & set(data)
+        if scale not in ({"limit"}, {"worst", "best"}) or ("worst" in data and data["worst"] == data["best"]):
+            raise ValidationError("Give a limit, or a worst and another best.")
+
+
+class _Judgement(Schema):
+    baseline = fields.Float(required=True, validate=validate.Range(0, 10))
+    model = fields.Float(required=True, validate=validate.Range(0, 10))
+
+
+class _Criterion(Schema):
+    name = fields.String(required=True, validate=FILLED)
+    weight = fields.Float(required=True, validate=validate.Range(0))
+    reason = fields.String(required=True, validate=FILLED)
+    figure = fields.Nested(_Figure)
+    judgement = fields.Nested(_Judgement)
+
+    @validates_schema
+    def _one_source(self, data: Mapping[str, Any], **_: Any) -> None:
+        if ("figure" in data) == ("judgement" in data):
+            raise ValidationError("Give either a figure or a judgement.")
+
+
+class _Criteria(Schema):
+    options = fields.Nested(_Options, required=True)
+    criterion = fields.List(fields.Nested(_Criterion), required=True, validate=FILLED)
+
+    @validates_schema
+    def _names_and_weights(self, data: Mapping[str, Any], **_: Any) -> None:
+        differ([one["name"] for one in data["criterion"]])
+        if not any(one["weight"] for one in data["criterion"]):
+            raise ValidationError("One weight at least must be above 0.")
 
 
 def scoring(folder: Path, tables: Mapping[str, Table], seed: int) -> list[Table]:
@@ -54,27 +103,13 @@ def _short(option: str) -> str:
 
 def read_criteria(path: Path) -> dict[str, Any]:
     """Read the file of criteria; raise UsageError naming the criterion and what would be right."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{FILE} cannot be read: {error}.") from None
-    if set(document) != {"options", "criterion"} or set(document["options"]) != set(OPTIONS):
-        raise UsageError(f"{FILE} must hold [options] with {' and '.join(OPTIONS)}, and criteria.")
-    for one in document["criterion"]:
-        name = one.get("name", "without a name")
-        if set(one) - MEMBERS or not {"name", "weight", "reason"} <= set(one):
-            raise UsageError(f"{FILE}, criterion {name}: it has name, weight, reason, and figure or judgement.")
-        if ("figure" in one) == ("judgement" in one):
-            raise UsageError(f"{FILE}, criterion {name}: give either a figure or a judgement.")
-        if not isinstance(one["weight"], (int, float)) or one["weight"] < 0:
-            raise UsageError(f"{FILE}, criterion {name}: the weight must be a number, 0 or more.")
-    return document
+    return read_stated(path, _Criteria())
 
 
 def _criterion(one: Mapping[str, Any], options: Mapping[str, str], tables: Mapping[str, Table]) -> dict[str, Any]:
-    row: dict[str, Any] = {"criterion": one["name"], "weight": float(one["weight"]), "reason": one["reason"]}
+    row: dict[str, Any] = {"criterion": one["name"], "weight": one["weight"], "reason": one["reason"]}
     if "judgement" in one:
-        judged = {option: float(one["judgement"][_short(option)]) for option in OPTIONS}
+        judged = {option: one["judgement"][_short(option)] for option in OPTIONS}
         return row | judged | {f"{option}_figure": "" for option in OPTIONS} | {"source": "judgement"}
     figure = one["figure"]
     table = tables.get(figure["table"])
@@ -83,8 +118,8 @@ def _criterion(one: Mapping[str, Any], options: Mapping[str, str], tables: Mappi
     column = table.column(figure["column"])
     for option in OPTIONS:
         of_option = {"option": options[option]} if any(c.name == "option" for c in table.columns) else {}
-        value = table.row(**figure.get("row", {}), **of_option)[column.name]
-        if value is None:
+        value = table.row(**{**figure["row"], **of_option})[column.name]
+        if not isinstance(value, (int, float)):
             raise UsageError(f"{FILE}, criterion {one['name']}: {figure['table']} has no figure there.")
         if "limit" in figure:
             within = value <= figure["limit"]

@@ -118,11 +118,13 @@ class Table:
         """Return the table that `to_csv` and `described` wrote; raise UsageError where they do not belong together."""
         columns = [Column(**column) for column in described["columns"]]
         name = described["name"]
-        header, *lines = list(csv.reader(io.StringIO(text), strict=True)) or [[]]
-        if header != [column.name for column in columns] or any(len(line) != len(columns) for line in lines):
-            raise UsageError(f"{name}.csv does not have the columns that its manifest describes.")
         try:
+            header, *lines = list(csv.reader(io.StringIO(text), strict=True)) or [[]]
+            if header != [column.name for column in columns] or any(len(line) != len(columns) for line in lines):
+                raise UsageError(f"{name}.csv does not have the columns that its manifest describes.")
             rows = [{c.name: c.parsed(text) for c, text in zip(columns, line, strict=True)} for line in lines]
+        except csv.Error as error:
+            raise UsageError(f"{name}.csv is no CSV: {error}.") from None
         except ValueError as error:
             raise UsageError(f"{name}.csv holds what is no number: {error}.") from None
         return cls(name, described["title"], described["reading"], columns, rows)
