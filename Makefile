@@ -54,7 +54,7 @@ clean: ## remove what can be made again; the instance folder stays
 
 .venv/.run: $(SETUP) | .venv/bin/python
 	@echo "Installing what reviewapp needs into .venv …"
-	@$(BIN)/python -m pip install --quiet --editable . && touch $@
+	@$(BIN)/python -m pip install --quiet --editable '.[parquet]' && touch $@
 
 .venv/.dev: $(SETUP) | .venv/bin/python
 	@echo "Installing what reviewapp and its tests need into .venv …"

@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
 
 from reviewapp import estimators
+from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.contract import Contract, Field, Outcome
 from reviewapp.evidence.pack import source_digest
@@ -24,13 +25,14 @@ from reviewapp.evidence.testruns import SOURCE
 from reviewapp.factory import create_app
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.registry import Registry
-from reviewapp.release import Release
+from reviewapp.release import Release, ReleaseId
 from reviewapp.samples import example_record, valid_record
 from reviewapp.store import Store
 from reviewapp.triage import build as triage
 
 from .conformance import CheckedClient
 from .page import form
+from .small import with_limit
 
 # Names that break naive code: spaces, dots, signs, JSON pointer's own escapes, marshmallow's and Python's own words.
 EVERY_KIND = Contract(
@@ -134,7 +136,7 @@ def store(tmp_path: Path, empty_database: Path) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def unpack_once() -> Callable[[bytes, str], Any]:
+def unpack_once() -> Callable[..., Any]:
     return cache(estimators.load)
 
 
@@ -146,7 +148,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> BytecodeCache:
 @pytest.fixture
 def app(
     tmp_path: Path, release: Release, releases_root: Path, live_database: Path,
-    unpack_once: Callable[[bytes, str], Any], compiled: BytecodeCache, monkeypatch: pytest.MonkeyPatch,
+    unpack_once: Callable[..., Any], compiled: BytecodeCache, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Flask]:  # fmt: skip
     """The app on a database of its own; model file and templates are read once for all tests."""
     monkeypatch.setattr(estimators, "load", unpack_once)
@@ -188,6 +190,19 @@ def api(app: Flask, auth: Callable[..., dict[str, str]]) -> Callable[..., Any]:
         return client.open(f"/api/v1{path}", method=method.upper(), headers=given, **kwargs)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def narrower(release: Release, releases_root: Path) -> Release:
+    """The default release with a contract that breaks callers: fewer open tickets are allowed."""
+    return releases.write(with_limit(release, 100), releases_root)
+
+
+@pytest.fixture
+def moved(parts: Parts, narrower: Release) -> ReleaseId:
+    """Let the narrower release be live, so that there is one to roll back to; return its id."""
+    parts.registry.add(narrower, "test")
+    return parts.registry.promote(narrower.id.version, "narrower", "test", breaking=True).id
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from reviewapp.contract import Contract
@@ -28,3 +29,11 @@ def small_release(contract: Contract, model: Any, **changes: Any) -> Release:
         "libraries": libraries_here(),
     }
     return Release(**{**values, **changes})
+
+
+def with_limit(release: Release, maximum: int | None, name: str = "triage") -> Release:
+    """Return the default release with another largest number of open tickets, perhaps under another name."""
+    fields = tuple(
+        replace(field, maximum=maximum) if field.name == "open_tickets" else field for field in release.contract.fields
+    )
+    return replace(release, contract=replace(release.contract, name=name, fields=fields))

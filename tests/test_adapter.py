@@ -134,10 +134,46 @@ def test_an_estimator_that_raises_is_an_error_of_ours_without_its_words() -> Non
     assert "secret" not in broken.value.detail
 
 
-def test_a_regression_is_refused_plainly() -> None:
-    contract = Contract(name="r", fields=CONTRACT.fields, outcome=Outcome(name="o", task="regression"))
-    with pytest.raises(ReleaseRefused, match="regression"):
-        ModelAdapter(small_release(contract, Fake()))
+VALUE = Contract(name="r", fields=CONTRACT.fields, outcome=Outcome(name="o", task="regression", minimum=0, maximum=9))
+
+
+class FakeValues:
+    def __init__(self, *intervals: list[float]) -> None:
+        self.intervals = np.array(intervals)
+
+    def predict_interval(self, frame: Any) -> Any:
+        return self.intervals
+
+
+def values(*intervals: list[float], **changes: Any) -> ModelAdapter:
+    fake = FakeValues(*intervals)
+    return ModelAdapter(small_release(VALUE, fake, baseline=fake, **changes))
+
+
+def test_a_value_comes_with_its_interval_and_goes_to_a_person_where_that_is_too_wide() -> None:
+    policy = Policy(cost_wrong=10, cost_review=2, coverage=0.9, widest_interval=2.0, rollback=RULE)
+    narrow, wide = values([3, 2, 4], [3, 1, 4], policy=policy).predict([RECORD, RECORD], Call(dry_run=True))
+    assert narrow.output == {"value": 3.0, "low": 2.0, "high": 4.0}
+    assert (narrow.decision, narrow.reasons) == ("auto", [])
+    assert (wide.decision, wide.reasons) == ("review", ["wide_interval"])
+
+
+@pytest.mark.parametrize(
+    "interval",
+    [[float("nan"), 0, 1], [1, float("-inf"), 2], [3, 4, 5], [3, 1, 2], [10, 9, 11], [-1, -2, 0], [1, 2]],
+    ids=["no number", "infinite", "below its interval", "above it", "above the range", "below it", "another shape"],
+)
+def test_a_value_that_breaks_the_outcome_is_an_error_of_ours(interval: list[float]) -> None:
+    with pytest.raises(ModelBroken):
+        values(interval).predict([RECORD], Call(dry_run=True))
+
+
+def test_a_golden_value_may_move_by_its_last_digits_only() -> None:
+    answer = {"value": 3.0, "low": 2.0, "high": 4.0}
+    golden = (Golden(RECORD, {"model": answer, "baseline": answer}),)
+    values([3 + 1e-7, 2, 4], golden=golden).check_golden()
+    with pytest.raises(ReleaseRefused, match="Golden request 1, model: the value is"):
+        values([3 + 1e-5, 2, 4], golden=golden).check_golden()
 
 
 @pytest.mark.parametrize("answer", [{}, None, {"label": "a"}, {"label": "a", "probabilities": {"a": "x"}}])

@@ -298,6 +298,28 @@ def test_releases_are_listed_moved_and_rolled_back(
     assert api("post", "/releases/rollback", json={"reason": "x"}, role="review").status_code == 403
 
 
+def test_a_promotion_that_breaks_callers_is_refused_until_it_is_said_that_they_are_ready(
+    api: Any, parts: Parts, narrower: Release
+) -> None:
+    parts.registry.add(narrower, "test")
+    path, body = f"/releases/{narrower.id.version}/promote", {"reason": "stricter"}
+    for unready in (body, {**body, "breaking": False}, {**body, "breaking": None}):
+        refused = api("post", path, json=unready, role="admin")
+        assert (refused.status_code, refused.json["type"]) == (409, "/problems/breaking-change")
+        assert "say `breaking`" in refused.json["detail"]
+        [error] = refused.json["errors"]
+        assert (error["pointer"], error["code"]) == ("/input/open_tickets", "breaking_change")
+    assert api("post", path, json={**body, "breaking": "yes"}, role="admin").status_code == 422
+    assert api("post", path, json={**body, "breaking": True}, role="review").status_code == 403
+    assert api("get", "/releases/active").json["version"] != narrower.id.version
+    moved = api("post", path, json={**body, "breaking": True}, role="admin").json
+    assert (moved["version"], moved["breaking"], len(moved["differences"])) == (narrower.id.version, True, 1)
+    extra = {"reason": "back", "breaking": True}
+    assert api("post", "/releases/rollback", json=extra, role="admin").json["errors"][0]["pointer"] == "/breaking"
+    back = api("post", "/releases/rollback", json={"reason": "back"}, role="admin").json
+    assert (back["breaking"], [one["breaking"] for one in back["differences"]]) == (False, [False])
+
+
 def test_alive_and_ready(app: Flask, release: Release) -> None:
     client = app.test_client()
     assert client.get("/livez").json == {"status": "alive"}

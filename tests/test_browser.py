@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from reviewapp import release as releases
+from reviewapp.config import load_settings
+from reviewapp.factory import make_parts
 from reviewapp.release import Release
 
 from .browser import executable, flaws, started, watched
 from .service import Service
+from .small import with_limit
 
 pytestmark = [
     pytest.mark.server,
@@ -211,6 +215,42 @@ def test_every_page_in_every_state_is_for_everybody(
         found += flaws(page)
         page.get_by_role("link", name="Older").click()
         found += flaws(page)
+    assert found == []
+
+
+def test_an_admin_promotes_and_rolls_back_on_pages_that_are_for_everybody(
+    browser: Browser, base: str, service: Service
+) -> None:
+    parts = make_parts(load_settings({"instance": service.instance}, {}))
+    live = parts.registry.adapter().release
+    parts.registry.add(releases.write(with_limit(live, 100), parts.registry.root), "test")
+    parts.store.close()
+    token = service.command("token", "create", "eve", "--role", "admin").stdout.strip()
+    found = []
+    for look in ({"viewport": DESK, "color_scheme": "light"}, {"viewport": PHONE, "color_scheme": "dark"}):
+        with watched(browser, base, **look) as page:
+            page.goto("/sign-in")
+            page.get_by_label("Token").fill(token)
+            page.get_by_role("button", name="Sign in").click()
+            page.goto("/releases")
+            found += flaws(page)
+            page.get_by_role("link", name="Promote triage/2").click()
+            found += flaws(page)
+            page.get_by_label("Reason").fill("stricter")
+            page.get_by_role("button", name="Promote triage/2").click()
+            page.get_by_role("alert").get_by_role("link", name="Callers are ready for this").click()
+            found += flaws(page)
+            page.get_by_label("Yes").check()
+            expect(page.get_by_label("Reason")).to_have_value("stricter")
+            page.get_by_role("button", name="Promote triage/2").click()
+            expect(page.get_by_role("heading", name="What answers now: triage/2")).to_be_visible()
+            page.get_by_text("which breaks callers").first.click()
+            found += flaws(page)
+            page.get_by_role("link", name="Roll back to triage/1").click()
+            found += flaws(page)
+            page.get_by_label("Reason").fill("too strict")
+            page.get_by_role("button", name="Roll back to triage/1").click()
+            expect(page.get_by_role("heading", name="What answers now: triage/1")).to_be_visible()
     assert found == []
 
 

@@ -19,6 +19,8 @@ from reviewapp.policy import Policy
 from reviewapp.prediction import Call, Verdict, timestamp, utcnow
 from reviewapp.release import Release
 
+from .small import with_limit
+
 
 @pytest.fixture
 def run(tmp_path: Path, releases_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
@@ -130,6 +132,24 @@ def test_build_list_promote_and_roll_back(
     nothing = run("rollback", "--reason", "x")
     assert (nothing.exit_code, nothing.stderr.count("\n")) == (1, 1)
     assert run("promote", "9", "--reason", "x").exit_code == 1
+
+
+def test_promote_says_what_changes_and_asks_for_a_yes_where_that_breaks_callers(
+    run: Callable[..., Result], release: Release, built_before: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("build")
+    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(with_limit(release, 100), root))
+    assert run("build").exit_code == 0
+    says = "/input/open_tickets: The largest value is 100 and was not limited.\n"
+    refused = run("promote", "2", "--reason", "stricter")
+    assert (refused.exit_code, refused.stdout) == (1, f"breaks callers: {says}")
+    assert (refused.stderr.count("\n"), "--breaking" in refused.stderr) == (1, True)
+    done = run("promote", "2", "--reason", "stricter", "--breaking")
+    assert (done.exit_code, done.stdout) == (0, f"breaks callers: {says}triage/2 is live.\n")
+    assert run("rollback", "--reason", "x").stdout == "triage/1 is live.\n"
+    run("promote", "2", "--reason", "stricter", "--breaking")
+    wider = "/input/open_tickets: The largest value is not limited and was 100.\n"
+    assert run("promote", "1", "--reason", "wider").stdout == f"{wider}triage/1 is live.\n"
 
 
 def test_verify_says_whether_a_folder_would_be_accepted(

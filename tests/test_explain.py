@@ -102,7 +102,7 @@ def test_contributions_of_the_default_model_add_up_for_every_label(adapter: Mode
     [
         fitted(PCA(2)),  # as many columns out as in, but none of them is a field's own
         fitted(head=RandomForestClassifier(5, random_state=0)),
-        fitted(make_pipeline(StandardScaler(), StandardScaler())),
+        fitted(make_pipeline(StandardScaler(), PCA(2))),
     ],
     ids=["pca", "forest", "nested"],
 )

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from reviewapp.adapter import ModelAdapter
 from reviewapp.parts import EXTENSION, Parts
-from reviewapp.release import Golden
+from reviewapp.release import Golden, ReleaseId
 from reviewapp.samples import example_record
 
 from .conftest import EVERY_KIND
@@ -35,13 +35,15 @@ SIGNED_OUT = {"/sign-in", "/contract"}
 
 
 def pages(app: Flask, made: str) -> list[str]:
-    """Every page there is: what the routes of the blueprint say, with an id filled in."""
+    """Every page there is: what the routes of the blueprint say, with an id and a version filled in."""
     rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("ui.")]
     shown = [rule for rule in rules if "GET" in (rule.methods or ()) and rule.endpoint != "ui.evidence_file"]
-    return [rule.rule.replace("<prediction_id>", made) for rule in shown]
+    return [rule.rule.replace("<prediction_id>", made).replace("<int:version>", "1") for rule in shown]
 
 
-def test_every_page_has_a_title_one_heading_a_twin_and_is_small(app: Flask, page: FlaskClient, ask: Any) -> None:
+def test_every_page_has_a_title_one_heading_a_twin_and_is_small(
+    app: Flask, page: FlaskClient, ask: Any, moved: ReleaseId
+) -> None:
     location, made = ask(subject="s" * 200, body="A sentence. " * 333)
     titles = []
     for path in [*pages(app, made), location, "/?sample=1", "/nothing"]:
@@ -68,7 +70,9 @@ def test_every_page_but_two_needs_a_session(app: Flask) -> None:
         assert status == (200 if path in SIGNED_OUT else 303), path
 
 
-def test_no_page_carries_script_or_style_of_its_own_or_from_elsewhere(app: Flask, page: FlaskClient, ask: Any) -> None:
+def test_no_page_carries_script_or_style_of_its_own_or_from_elsewhere(
+    app: Flask, page: FlaskClient, ask: Any, moved: ReleaseId
+) -> None:
     location, made = ask()
     for path in [*pages(app, made), location]:
         shown = Page(page.get(path).text)

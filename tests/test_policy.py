@@ -26,14 +26,14 @@ POLICY = Policy(cost_wrong=10, cost_review=2, threshold=0.7, rollback=RULE)
     ],
 )
 def test_reasons_are_named_in_a_fixed_order(confidence: float, outside: bool, disagree: bool, reasons: list) -> None:
-    assert POLICY.reasons(confidence, outside_seen=outside, disagree=disagree) == reasons
+    assert POLICY.reasons({"confidence": confidence}, outside_seen=outside, disagree=disagree) == reasons
 
 
 def test_disagreement_and_the_unseen_count_only_where_the_policy_asks() -> None:
     strict = Policy(
         cost_wrong=1, cost_review=1, threshold=0, review_outside_seen=False, review_disagreement=True, rollback=RULE
     )
-    assert strict.reasons(0.5, outside_seen=True, disagree=True) == ["options_disagree"]
+    assert strict.reasons({"confidence": 0.5}, outside_seen=True, disagree=True) == ["options_disagree"]
 
 
 def cost(threshold: float, confidence: np.ndarray, right: list[bool]) -> float:

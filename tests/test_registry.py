@@ -10,10 +10,12 @@ import pytest
 from reviewapp import registry as registries
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
-from reviewapp.errors import Conflict, NotFound, NotReady, ReleaseRefused
-from reviewapp.registry import Registry
-from reviewapp.release import MANIFEST, Release
+from reviewapp.errors import BreakingChange, Conflict, NotFound, NotReady, ReleaseRefused
+from reviewapp.registry import Registry, by_version
+from reviewapp.release import MANIFEST, Release, ReleaseId
 from reviewapp.store import Store
+
+from .small import with_limit
 
 
 @pytest.fixture
@@ -90,6 +92,107 @@ def test_rolling_back_goes_the_way_back(registry: Registry, three: list[Release]
 def test_a_version_that_is_not_there_cannot_be_promoted(registry: Registry, three: list[Release]) -> None:
     with pytest.raises(NotFound, match="version 9"):
         registry.promote(9, "x", "x")
+
+
+# ---- what a move changes in the contract ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(registry: Registry, three: list[Release], root: Path) -> Release:
+    """A fourth release, of another name, that takes fewer open tickets than the live one does."""
+    made = releases.write(with_limit(three[0], 100, "narrow"), root)
+    registry.add(made, "ann")
+    return made
+
+
+LIMITED = "The largest value is 100 and was not limited."
+
+
+def test_a_promotion_that_breaks_callers_needs_an_explicit_yes(registry: Registry, narrow: Release) -> None:
+    with pytest.raises(BreakingChange, match="say `breaking`") as refused:
+        registry.promote(4, "stricter", "bob")
+    assert [flaw.as_json() for flaw in refused.value.errors] == [
+        {"pointer": "/input/open_tickets", "code": "breaking_change", "detail": LIMITED}
+    ]
+    assert refused.value.detail.startswith("1 change of the contract breaks callers;")
+    assert (registry.adapter().release.id.version, registry.events()[0].kind) == (1, "built")
+    event = registry.promote(4, "stricter", "bob", breaking=True)
+    assert event.id == narrow.id == registry.live()
+    assert (event.breaking, event.differences) == (
+        True, [{"pointer": "/input/open_tickets", "detail": LIMITED, "breaking": True}],
+    )  # fmt: skip
+    assert registry.events()[0] == event
+    assert event.as_json() | {"breaking": True, "differences": event.differences} == event.as_json()
+
+
+def test_a_promotion_that_breaks_nobody_asks_for_nothing_and_is_kept_with_what_it_changed(
+    registry: Registry, narrow: Release
+) -> None:
+    assert (registry.promote(2, "same contract", "x").breaking, registry.events()[0].differences) == (False, [])
+    registry.promote(4, "x", "x", breaking=True)
+    wider = registry.promote(3, "wider", "x")
+    assert (wider.breaking, [one["breaking"] for one in wider.differences]) == (False, [False])
+    assert registry.promote(3, "said for nothing", "x", breaking=True).breaking is False
+
+
+def test_rolling_back_asks_for_nothing_and_is_kept_with_what_it_changed(registry: Registry, narrow: Release) -> None:
+    registry.promote(4, "x", "x", breaking=True)
+    registry.promote(2, "x", "x")
+    back = registry.roll_back("too much", "x")
+    assert (back.id, back.breaking, [one["detail"] for one in back.differences]) == (narrow.id, True, [LIMITED])
+    assert registry.events()[0] == back
+
+
+def test_one_can_look_at_what_a_move_would_change_without_moving(registry: Registry, narrow: Release) -> None:
+    with pytest.raises(Conflict, match="no earlier release"):
+        registry.compare_back()
+    target, found = registry.compare(4)
+    assert (target, [(one.pointer, one.detail, one.breaking) for one in found]) == (
+        narrow.id, [("/input/open_tickets", LIMITED, True)],
+    )  # fmt: skip
+    assert registry.live() != narrow.id
+    assert registry.compare(2)[1] == ()
+    with pytest.raises(NotFound, match="version 9"):
+        registry.compare(9)
+    registry.promote(4, "x", "x", breaking=True)
+    target, found = registry.compare_back()
+    assert (target.version, [one.breaking for one in found]) == (1, [False])
+
+
+def test_what_cannot_be_compared_holds_nobody_up(
+    registry: Registry, narrow: Release, root: Path, written: tuple[Path, list[Release]]
+) -> None:
+    (root / "triage" / "1" / "contract.json").write_text("changed")
+    assert registry.compare(4)[1] == ()
+    event = registry.promote(4, "the live one is damaged", "x")
+    assert (event.breaking, event.differences) == (False, [])
+
+
+def test_before_anything_is_live_nothing_can_be_broken(root: Path, registry: Registry, release: Release) -> None:
+    made = releases.write(release, root)
+    with pytest.raises(NotFound):
+        registry.compare(made.id.version)
+    assert registry.add(made, "x") is True
+    assert [(event.breaking, event.differences) for event in registry.events()] == [(False, [])] * 2
+
+
+def test_a_version_of_several_names_is_that_of_the_live_name_else_the_newest(
+    registry: Registry, three: list[Release], root: Path
+) -> None:
+    """Such releases were built before versions counted through all names."""
+    for name, version in (("a", 2), ("b", 2), ("a", 7), ("b", 7)):
+        registry.add(replace(three[0], id=ReleaseId(name, version, f"sha256:{name}{version}")), "x")
+    named = by_version(registry.events())
+    assert {version: str(one) for version, one in named.items()} == {
+        1: "triage/1",
+        2: "triage/2",
+        3: "triage/3",
+        7: "b/7",
+    }
+    assert registry.promote(2, "x", "x").id == three[1].id
+
+
+# ---- what goes wrong --------------------------------------------------------------------------------------------
 
 
 def test_a_damaged_release_is_refused_and_the_live_one_stays(

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import ReleaseRefused
 from reviewapp.release import FILES, MANIFEST, Release
+
+from .small import with_limit
+
+OWN = (*FILES, "rules.csv")  # what the default release holds
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def refused(folder: Path, digest: str | None = None) -> str:
 def reseal(folder: Path) -> None:
     """Make every checksum right again, as someone who may write the folder can."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"] = {name: releases._sha256((folder / name).read_bytes()) for name in FILES}
+    manifest["files"] = {name: releases._sha256((folder / name).read_bytes()) for name in OWN}
     manifest["digest"] = releases._digest({k: v for k, v in manifest.items() if k not in ("version", "digest")})
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
@@ -65,11 +70,11 @@ def test_a_release_is_read_as_it_was_written(release: Release, folder: Path) -> 
 
 def test_the_manifest_names_everything_that_lies_there(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
-    assert set(manifest["files"]) == set(FILES) == {path.name for path in folder.iterdir()} - {MANIFEST}
+    assert set(manifest["files"]) == set(OWN) == {path.name for path in folder.iterdir()} - {MANIFEST}
     assert {"python", "scikit-learn", "numpy", "scipy", "pandas", "skops"} == set(manifest["libraries"])
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", OWN)
 def test_one_changed_bit_in_any_file_is_found(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -77,7 +82,7 @@ def test_one_changed_bit_in_any_file_is_found(folder: Path, name: str) -> None:
     assert name in refused(folder)
 
 
-@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("name", [*OWN, MANIFEST])
 @pytest.mark.parametrize("damage", ["missing", "empty", "link", "pipe", "folder"])
 def test_a_file_that_is_not_there_or_no_plain_file_is_refused(folder: Path, name: str, damage: str) -> None:
     path = folder / name
@@ -199,13 +204,47 @@ def test_versions_count_on_and_ignore_what_is_no_version(release: Release, tmp_p
     assert releases.versions(tmp_path / "nowhere") == []
 
 
-def test_two_builds_at_once_get_different_versions(
+def test_versions_count_through_all_names_so_that_a_number_names_one_release(release: Release, tmp_path: Path) -> None:
+    for folder in ("other/4", ".building-x/8", ".hidden/9"):
+        (tmp_path / folder).mkdir(parents=True)
+    made = releases.write(release, tmp_path).id
+    assert (str(made), releases.versions(tmp_path / ".hidden")) == ("triage/5", [])
+    assert releases.read(tmp_path / "triage" / "5").id == made
+    assert str(releases.write(with_limit(release, None, "other"), tmp_path).id) == "other/6"
+
+
+def test_two_builds_at_once_get_different_versions_whatever_their_names(
     release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = iter([[], [1]])  # the other build finished between the look and the rename
-    shutil.copytree(Path(__file__).parent, tmp_path / "triage" / "1")
-    monkeypatch.setattr(releases, "versions", lambda home: next(seen))
-    assert releases.write(release, tmp_path).id.version == 2
+    contents = releases._contents(release)
+    monkeypatch.setattr(releases, "_contents", lambda release: contents)
+    named = [with_limit(release, None, f"name-{number % 3}") for number in range(12)]
+    with ThreadPoolExecutor(len(named)) as pool:
+        made = list(pool.map(lambda one: releases.write(one, tmp_path), named))
+    assert sorted(one.id.version for one in made) == list(range(1, 13))
+    assert all((tmp_path / str(one.id) / MANIFEST).is_file() for one in made)
+
+
+def test_a_build_waits_while_another_one_holds_the_numbers(release: Release, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with releases._one_build_at_a_time(tmp_path):
+            waiting = pool.submit(releases.write, release, tmp_path)
+            while not list(tmp_path.glob(".building-*/card.md")):  # it has begun to write
+                assert not waiting.done()
+            (tmp_path / "other" / "1").mkdir(parents=True)
+        assert waiting.result().id.version == 2
+
+
+def test_a_contract_can_be_read_alone_and_is_refused_where_it_is_none(folder: Path, release: Release) -> None:
+    assert releases.read_contract(folder).as_json() == release.contract.as_json()
+    edit("contract.json", lambda document: document.update(type="array"))(folder)
+    with pytest.raises(ReleaseRefused, match="digest differs"):
+        releases.read_contract(folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"]["contract.json"] = releases._sha256((folder / "contract.json").read_bytes())
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseRefused, match="'type': 'object'"):
+        releases.read_contract(folder)
 
 
 def test_what_is_no_folder_is_no_release(tmp_path: Path) -> None:

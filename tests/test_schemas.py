@@ -8,7 +8,7 @@ import pytest
 from reviewapp.contract import Outcome
 from reviewapp.errors import InvalidInput, pointer
 from reviewapp.samples import example_record
-from reviewapp.schemas import batch_request, move_request, prediction_request, verdict_request
+from reviewapp.schemas import batch_request, move_request, prediction_request, promote_request, verdict_request
 
 from .conftest import EVERY_KIND
 
@@ -109,6 +109,21 @@ def test_a_move_needs_a_reason_that_says_something() -> None:
     assert mistakes(move_request().load, {"reason": "  "}) == [("/reason", "missing")]
     assert mistakes(move_request().load, {"reason": None}) == [("/reason", "null_not_allowed")]
     assert mistakes(move_request().load, {}) == [("/reason", "missing")]
+    assert mistakes(move_request().load, {"reason": "x", "breaking": True}) == [("/breaking", "unknown_member")]
+
+
+def test_a_promotion_may_say_that_the_callers_are_ready() -> None:
+    load = promote_request().load
+    assert load({"reason": "better"}) == load({"reason": "better", "breaking": None}) == ("better", False)
+    assert load({"reason": "better", "breaking": False}) == ("better", False)
+    assert load({"reason": "better", "breaking": True}) == ("better", True)
+    for value in ("true", "yes", 1, 0, [], {}):
+        assert mistakes(load, {"reason": "better", "breaking": value}) == [("/breaking", "wrong_type")]
+    assert mistakes(load, {"breaking": 1}) == [("/reason", "missing"), ("/breaking", "wrong_type")]
+    typed = promote_request(text=True).load
+    assert typed({"reason": "better", "breaking": "true"}) == ("better", True)
+    assert typed({"reason": "better", "breaking": ""}) == typed({"reason": "better"}) == ("better", False)
+    assert mistakes(typed, {"reason": "", "breaking": "false"}) == [("/reason", "missing")]
 
 
 def test_mistakes_come_in_the_order_of_the_contract_then_unknown_members_by_name() -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
+from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import StoreBusy, StoreError, StoreFull
+from reviewapp.registry import Registry
 from reviewapp.store import Store, metadata, predictions, probe, tokens
 
 
@@ -211,6 +213,7 @@ def test_what_was_recorded_before_audits_were_drawn_was_not_drawn(tmp_path: Path
     store = Store(url)
     with store.writing() as connection:
         connection.exec_driver_sql("ALTER TABLE predictions DROP COLUMN audit")
+        _forget_differences(connection)
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
         needed = [
             column.name for column in predictions.c if not column.nullable and column.name not in ("seq", "audit")
@@ -223,4 +226,27 @@ def test_what_was_recorded_before_audits_were_drawn_was_not_drawn(tmp_path: Path
     again = Store(url)
     with again.reading() as connection:
         assert connection.scalars(select(predictions.c.audit)).all() == [False]
+    again.close()
+
+
+def _forget_differences(connection: Connection) -> None:
+    """Take the release log back to what it was before moves said what they changed."""
+    for name in ("breaking", "differences"):
+        connection.exec_driver_sql(f"ALTER TABLE release_events DROP COLUMN {name}")
+    connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+
+
+def test_of_moves_that_were_kept_before_it_is_not_known_what_they_changed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    store = Store(url)
+    with store.writing() as connection:
+        _forget_differences(connection)
+        connection.exec_driver_sql(
+            "INSERT INTO release_events (kind, name, version, digest, reason, actor, created_at) "
+            "VALUES ('promoted', 'triage', 1, 'sha256:x', 'older', 'ann', '2026-01-31T12:00:00.000Z')"
+        )
+    store.close()
+    again = Store(url)
+    [event] = Registry(tmp_path, again, ModelAdapter).events()
+    assert (event.reason, event.breaking, event.differences) == ("older", False, [])
     again.close()

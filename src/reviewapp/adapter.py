@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from .contract import Contract, Record
 from .errors import ModelBroken, NotFound, ReleaseRefused, pointer
 from .explain import LinearParts, explain_by_blanking
 from .frames import to_frame
-from .prediction import Call, Prediction, new_id, timestamp, utcnow
+from .prediction import Call, Prediction, differ, new_id, timestamp, utcnow
 from .release import Release
 from .stages import stage
 
@@ -37,8 +38,6 @@ class ModelAdapter:
     """
 
     def __init__(self, release: Release, sinks: Sequence[Sink] = (), clock: Callable[[], datetime] = utcnow) -> None:
-        if release.contract.outcome.task != "classification":
-            raise ReleaseRefused("This version answers classifications only; the release's outcome is a regression.")
         self.release = release
         self.contract: Contract = release.contract
         self._sinks = tuple(sinks)
@@ -46,6 +45,7 @@ class ModelAdapter:
         self._estimators = {"model": release.model, "baseline": release.baseline}
         self._labels = {option: _labels_of(estimator) for option, estimator in self._estimators.items()}
         self._linear = LinearParts.of(release.model)
+        self._regression = release.contract.outcome.task == "regression"
 
     # ---- answering --------------------------------------------------------------------------------------------
 
@@ -75,9 +75,9 @@ class ModelAdapter:
             made_id = new_id(now)
             warnings = self.warnings(record)
             reasons = self.release.policy.reasons(
-                output["confidence"],
+                output,
                 outside_seen=bool(warnings),
-                disagree=second is not None and second["label"] != output["label"],
+                disagree=second is not None and differ(output, second),
             )
             predictions.append(
                 Prediction(
@@ -105,13 +105,21 @@ class ModelAdapter:
         return predictions
 
     def outputs(self, option: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
-        """Return the checked output of one option for each row of a frame made by `to_frame`."""
-        labels, known = self._labels[option], self.contract.outcome.labels
+        """Return the checked output of one option for each row of a frame made by `to_frame`.
+
+        Raises ModelBroken where the option fails, or answers what the contract's outcome does not allow.
+        """
+        estimator = self._estimators[option]
         try:
-            shares = np.asarray(self._estimators[option].predict_proba(frame), dtype=np.float64)
+            said = estimator.predict_interval(frame) if self._regression else estimator.predict_proba(frame)
+            figures = np.asarray(said, dtype=np.float64)
         except Exception as error:  # whatever a foreign estimator raises is its failure to answer a valid request
             raise ModelBroken(f"The {option} failed on a valid request ({type(error).__name__}).") from error
-        if set(labels) != set(known) or shares.shape != (len(frame), len(known)):
+        return self._values(option, figures, len(frame)) if self._regression else self._shares(option, figures)
+
+    def _shares(self, option: str, shares: NDArray[np.float64]) -> list[dict[str, Any]]:
+        labels, known = self._labels[option], self.contract.outcome.labels
+        if set(labels) != set(known) or shares.ndim != 2 or shares.shape[1] != len(known):
             raise ModelBroken(f"The {option} answers other labels than the contract names.")
         if not np.isfinite(shares).all() or (shares < 0).any() or (abs(shares.sum(axis=1) - 1) > SUM_TOLERANCE).any():
             raise ModelBroken(f"The {option} answered shares that are no probabilities.")
@@ -122,6 +130,18 @@ class ModelAdapter:
             probabilities = dict(zip(known, row, strict=True))
             outputs.append({"label": known[best], "confidence": row[best], "probabilities": probabilities})
         return outputs
+
+    def _values(self, option: str, intervals: NDArray[np.float64], rows: int) -> list[dict[str, Any]]:
+        if intervals.shape != (rows, 3) or not np.isfinite(intervals).all():
+            raise ModelBroken(f"The {option} answered something else than finite numbers.")
+        value, low, high = intervals.T
+        if (low > value).any() or (value > high).any():
+            raise ModelBroken(f"The {option} answered a value outside of its own interval.")
+        outcome = self.contract.outcome
+        least, most = outcome.minimum, outcome.maximum
+        if (least is not None and (value < least).any()) or (most is not None and (value > most).any()):
+            raise ModelBroken(f"The {option} answered a value outside of the outcome's range.")
+        return [dict(zip(("value", "low", "high"), row, strict=True)) for row in intervals.tolist()]
 
     def warnings(self, record: Record) -> list[dict[str, Any]]:
         """Return where a record lies outside of what the training table held."""
@@ -134,16 +154,20 @@ class ModelAdapter:
         return found
 
     def _explain(self, record: Record, row: pd.DataFrame, option: str, output: dict[str, Any]) -> dict[str, Any]:
-        label = output["label"]
-        if option == "model" and self._linear is not None:
+        linear = self._linear if option == "model" else None
+        label = output.get("label")
+        if linear is not None and label is None:
+            return linear.explain_value(row)
+        if linear is not None:
             ranked = sorted(self.contract.outcome.labels, key=lambda name: -output["probabilities"][name])
             runner_up = next(name for name in ranked if name != label)
-            return self._linear.explain(row, self._labels["model"], label, runner_up)
+            return linear.explain(row, self._labels["model"], str(label), runner_up)
 
-        def probabilities(rows: Sequence[Record]) -> list[dict[str, float]]:
-            return [answer["probabilities"] for answer in self.outputs(option, to_frame(self.contract, rows))]
+        def figures(rows: Sequence[Record]) -> list[float]:
+            answers = self.outputs(option, to_frame(self.contract, rows))
+            return [answer["value"] if label is None else answer["probabilities"][label] for answer in answers]
 
-        return explain_by_blanking(self.contract, record, label, probabilities)
+        return explain_by_blanking(self.contract, record, label, figures)
 
     # ---- proving ----------------------------------------------------------------------------------------------
 
@@ -175,6 +199,8 @@ class ModelAdapter:
 def _difference(expected: Any, output: dict[str, Any]) -> str | None:
     """Return how an output differs from the golden answer, in words, or None."""
     try:
+        if "label" not in output:
+            return _difference_of_values(expected, output)
         if expected["label"] != output["label"]:
             return f"the label is {output['label']!r} and was {expected['label']!r}"
         for label, share in output["probabilities"].items():
@@ -182,6 +208,15 @@ def _difference(expected: Any, output: dict[str, Any]) -> str | None:
                 return f"the probability of {label!r} is {share:.9f} and was {expected['probabilities'][label]:.9f}"
     except (KeyError, TypeError):
         return "the golden answer does not have the outcome's shape"
+    return None
+
+
+def _difference_of_values(expected: Any, output: dict[str, Any]) -> str | None:
+    """A value has no scale of its own: what it may move by is measured against the size of the answer."""
+    scale = max(abs(float(figure)) for figure in expected.values())
+    for name, figure in output.items():
+        if not math.isclose(expected[name], figure, rel_tol=0, abs_tol=GOLDEN_TOLERANCE * max(scale, 1e-9)):
+            return f"the {name} is {figure!r} and was {expected[name]!r}"
     return None
 
 

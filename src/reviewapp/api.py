@@ -17,7 +17,7 @@ from .openapi import describe
 from .parts import parts
 from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
 from .protocol import answer, check_accept, read_json, read_query, request_id
-from .schemas import batch_request, move_request, prediction_request, verdict_request
+from .schemas import batch_request, move_request, prediction_request, promote_request, verdict_request
 from .security import EVERYBODY, client, needs
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
@@ -168,8 +168,8 @@ def get_active_release() -> Response:
 @needs("admin")
 def promote_release(version: int) -> Response:
     """Let another version answer from now on; after the 200 no worker answers with the old one."""
-    reason = move_request().load(read_json(parts.settings.max_body))
-    return answer(parts.registry.promote(version, reason, client().name).as_json())
+    reason, breaking = promote_request().load(read_json(parts.settings.max_body))
+    return answer(parts.registry.promote(version, reason, client().name, breaking).as_json())
 
 
 @api.post("/releases/rollback")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import signal
 import subprocess
@@ -10,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
 from . import __version__, places
 from . import release as releases_of
 from .accounts import ROLES
+from .building.build import SEED as BUILD_SEED
+from .building.build import STEPS, Built, Order
+from .building.build import build as build_from_table
+from .building.card import report, summary
+from .building.infer import Asked
+from .building.subject import subject
 from .config import load_settings, settings_table
 from .errors import NotReady, ReleaseRefused, ReviewappError, UsageError
 from .evidence import run as trials
@@ -27,6 +35,8 @@ from .server import address, check_address, hold_instance
 from .server import serve as run_server
 from .snippets import curl
 from .triage import build as triage
+from .trust import TrustedTypes
+from .wording import answered, how_sure
 
 RUN_TOKEN = "make-run"  # noqa: S105 (a name, no secret)
 ACTOR = "command line"
@@ -94,30 +104,98 @@ def _print_welcome(parts: Parts) -> None:
     sys.stdout.flush()
 
 
-@main.command()
-def build() -> None:
-    """Build a release of the default model, triage; the first one goes live."""
+@main.command(context_settings={"show_default": True})
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="The table: CSV or Parquet. Without it: the default model."
+)
+@click.option("--target", help="The column to predict.")
+@click.option("--pipeline", metavar="MODULE:NAME|FILE.skops", help="Your own estimator, fitted or not.")
+@click.option("--baseline", metavar="MODULE:NAME", help="What to compare it with.  [default: simple rules]")
+@click.option("--name", help="The name of the release.  [default: the file's]")
+@click.option("--contract", type=click.Path(path_type=Path), help="The contract, inferred before and corrected.")
+@click.option("--na", multiple=True, metavar="MARKER", help="What a missing cell holds.  [default: nothing]")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this column out of the request.")
+@click.option("--text", multiple=True, metavar="COLUMN", help="This column is free text.")
+@click.option("--category", multiple=True, metavar="COLUMN", help="This column is a category, whatever it looks like.")
+@click.option("--number", multiple=True, metavar="COLUMN", help="This column is a number.")
+@click.option("--date", multiple=True, metavar="COLUMN", help="This column is a date.")
+@click.option("--time", metavar="COLUMN", help="Split in the order of this column instead of at random.")
+@click.option("--trust", multiple=True, metavar="TYPE", help="Let a model hold this type of your own: its code runs.")
+@click.option("--task", type=click.Choice(["classification", "regression"]), help="[default: by the target]")
+@click.option("--cost-wrong", type=float, default=10.0, help="What a wrong answer costs.")
+@click.option("--cost-review", type=float, default=2.0, help="What a look by a person costs.")
+@click.option(
+    "--coverage", type=click.FloatRange(0.5, 0.99), default=0.9, help="Share of intervals that hold the truth."
+)
+@click.option("--widest-interval", type=float, help="A wider one needs a person.  [default: the baseline's]")
+@click.option("--review-contract", is_flag=True, help="Write contract.json and a report on it, and stop.")
+@click.pass_context
+def build(context: click.Context, /, review_contract: bool, **options: Any) -> None:
+    """Build a release from a table; the first one goes live.
+
+    Options that take several values are repeated: --na '' --na '?'.
+    """
+    order = _order(context, options)
+    if order is not None and review_contract:
+        _write_contract(order)
+        return
     parts = _parts()
-    with tqdm(total=len(triage.STEPS), bar_format="{desc:<12}{bar:30} {n_fmt}/{total_fmt}", file=sys.stderr) as bar:
+    with tqdm(total=STEPS, bar_format="{desc:<18}{bar:30} {n_fmt}/{total_fmt} {elapsed}", file=sys.stderr) as bar:
 
         def progress(step: str) -> None:
             bar.set_description_str(step)
-            if step != triage.STEPS[0]:
-                bar.update()
+            bar.update()
 
-        release = triage.build(parts.settings.releases, progress)
-        bar.update()
+        if order is None:
+            built = Built(triage.build(parts.settings.releases, progress), ())
+        else:
+            built = build_from_table(order, parts.settings.releases, TrustedTypes(parts.settings.instance), progress)
+        bar.update(STEPS - bar.n)
+    release = built.release
     first = parts.registry.add(release, ACTOR)
-    click.echo(f"{release.id} built: {parts.registry.folder(release.id)}\n{release.id.digest}")
-    for option, figures in release.evaluation["results"]["test"].items():
-        click.echo(
-            f"  {option:<9} accuracy {figures['accuracy']:.3f}  macro-F1 {figures['macro_f1']:.3f}  "
-            f"Brier {figures['brier']:.3f}  cost of 100 {figures['cost_per_100']:.0f}  (n {figures['n']})"
-        )
+    click.echo(f"\n{release.id}  {release.id.digest}\n{summary(release, built.notes)}")
+    click.echo(f"It lies in {parts.registry.folder(release.id)}.")
     if first:
         click.echo("It is live. Next: reviewapp serve")
     else:
         click.echo(f"Next: reviewapp promote {release.id.version} --reason …")
+
+
+def _order(context: click.Context, options: dict[str, Any]) -> Order | None:
+    """Return what was asked for, or None for the default model; raise UsageError where it is incomplete or twofold."""
+    if options["data"] is None:
+        given = [one for one in context.params if context.get_parameter_source(one) is ParameterSource.COMMANDLINE]
+        if given:
+            raise UsageError(f"--{given[0].replace('_', '-')} needs a table: add --data FILE --target COLUMN.")
+        return None
+    if options["target"] is None:
+        raise UsageError("--data needs --target COLUMN: which column to predict.")
+    kinds: dict[str, str] = {}
+    for kind in ("text", "category", "number", "date"):
+        for column in options.pop(kind):
+            if kinds.setdefault(column, kind) != kind:
+                raise UsageError(f"Column {column!r} cannot be both --{kinds[column]} and --{kind}.")
+    asked = Asked(
+        target=options.pop("target"), na=options.pop("na") or None, drop=options.pop("drop"), kinds=kinds,
+        task=options.pop("task"), time=options.pop("time"),
+    )  # fmt: skip
+    return Order(asked=asked, **options)
+
+
+def _write_contract(order: Order) -> None:
+    """Write the inferred contract and the report into the current folder; what is there already is left alone."""
+    of_table = subject(order.data, order.asked, order.name, order.contract, seed=BUILD_SEED)
+    texts = {
+        "contract.json": json.dumps(of_table.contract.as_json(), indent=2, ensure_ascii=False) + "\n",
+        "contract-report.md": html.escape(report(of_table), quote=False),  # Markdown may hold HTML; this holds none
+    }
+    for name, text in texts.items():
+        if Path(name).exists() and Path(name).read_text(encoding="utf-8") != text:
+            raise UsageError(f"{name} is here already, and says something else; move it away first.")
+    for name, text in texts.items():
+        Path(name).write_text(text, encoding="utf-8")
+    click.echo(report(of_table))
+    click.echo(f"{' and '.join(texts)} written. Correct the contract, then build with --contract contract.json.")
 
 
 @main.command()
@@ -148,9 +226,13 @@ def releases() -> None:
 @main.command()
 @click.argument("version", type=int)
 @click.option("--reason", required=True, help="Why; kept in the release log.")
-def promote(version: int, reason: str) -> None:
-    """Let release VERSION answer from now on."""
-    click.echo(f"{_parts().registry.promote(version, reason, ACTOR).id} is live.")
+@click.option("--breaking", is_flag=True, help="The callers are ready for a contract that breaks them.")
+def promote(version: int, reason: str, breaking: bool) -> None:
+    """Let release VERSION answer from now on; say what changes in the contract."""
+    registry = _parts().registry
+    for one in registry.compare(version)[1]:  # said also where the promotion is then refused for it
+        click.echo(f"{'breaks callers: ' if one.breaking else ''}{one.pointer}: {one.detail}")
+    click.echo(f"{registry.promote(version, reason, ACTOR, breaking).id} is live.")
 
 
 @main.command()
@@ -170,10 +252,8 @@ def replay(prediction_id: str) -> None:
     difference = adapter.replay(recorded)
     if difference is not None:
         raise ReviewappError(f"{recorded.release} answers prediction {recorded.id} differently now: {difference}.")
-    answer = recorded.output
-    click.echo(
-        f"The same: {recorded.release} ({recorded.option}) answers {answer['label']!r}, {answer['confidence']:.6f}."
-    )
+    said = f"{answered(recorded.output)}, {how_sure(recorded.output)}"
+    click.echo(f"The same: {recorded.release} ({recorded.option}) answers {said}.")
 
 
 @main.command()

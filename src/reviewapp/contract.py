@@ -14,10 +14,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from . import dates
+from .dates import ISO_DATE
 from .errors import ContractError
 
 JSON_TYPES = {  # the JSON type of each kind of field
@@ -31,7 +33,7 @@ JSON_TYPES = {  # the JSON type of each kind of field
 KINDS = tuple(JSON_TYPES)
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-ISO_DATE = "%Y-%m-%d"
+NOTHING = ("",)  # an empty cell: what a missing value is written as where nothing else is said
 OPEN_CATEGORY_LENGTH = 1000  # characters of a category whose list is open, where no other limit is given
 
 # C0 controls but tab, line feed and carriage return, and DEL. (C1 occurs in real text and passes.)
@@ -50,7 +52,7 @@ class Field:
 
     `minimum` and `maximum` are hard (numbers only); `max_length` counts characters. `choices` is the closed list of
     a category, `seen_choices` the open one. `seen_minimum` and `seen_maximum` are numbers, dates in the table's own
-    format, or lengths of a text.
+    format, or lengths of a text. `missing` are texts that stand for null in this column alone, beside the contract's.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Field:
     seen_minimum: Limit = None
     seen_maximum: Limit = None
     seen_choices: tuple[str, ...] | None = None
+    missing: tuple[str, ...] = ()
     example: Value = None
 
     def __post_init__(self) -> None:
@@ -95,14 +98,11 @@ class Field:
     @property
     def date_words(self) -> str:
         """The date format as people write it: DD/MM/YYYY."""
-        return self.date_format.replace("%Y", "YYYY").replace("%m", "MM").replace("%d", "DD")
+        return dates.words(self.date_format)
 
-    def parse_date(self, text: str) -> date:
-        """Return the day that `text` names in the field's own format; raise ValueError where it names none."""
-        day = datetime.strptime(text, self.date_format).date()  # noqa: DTZ007 (a date has no zone)
-        if day.strftime(self.date_format) != text:  # strptime takes 2026-1-5 for %Y-%m-%d
-            raise ValueError("not written in the format")
-        return day
+    def parse_date(self, text: str) -> datetime:
+        """Return the moment that `text` names in the field's own format; raise ValueError where it names none."""
+        return dates.parse(text, self.date_format)
 
     def outside_seen(self, value: Value) -> str | None:
         """Return what the training table held, in words, where `value` lies outside of it, else None."""
@@ -151,7 +151,7 @@ class Field:
         elif self.kind == "date":
             if self.date_format == ISO_DATE:
                 schema["format"] = "date"
-            schema["pattern"] = _date_pattern(self.date_format)
+            schema["pattern"] = dates.pattern(self.date_format)
             schema["x-reviewapp-date-format"] = self.date_format
         if self.example is not None:
             schema["examples"] = [self.example]
@@ -165,6 +165,8 @@ class Field:
             seen = {"values": list(self.seen_choices)}
         if seen:
             schema["x-reviewapp-seen"] = seen
+        if self.missing:
+            schema["x-reviewapp-missing"] = list(self.missing)
         return schema
 
     @classmethod
@@ -189,6 +191,9 @@ class Field:
             raise ContractError(f"{where}: enum must be a list of texts.")
         if not isinstance(seen, Mapping) or set(seen) - {"minimum", "maximum", "values"}:
             raise ContractError(f"{where}: x-reviewapp-seen holds minimum and maximum, or values.")
+        missing = schema.get("x-reviewapp-missing", [])
+        if not isinstance(missing, list) or not isinstance(seen.get("values", []), list):
+            raise ContractError(f"{where}: x-reviewapp-missing, and the values seen, are lists of texts.")
         examples = schema.get("examples", [None])
         low, high = schema.get("minimum"), schema.get("maximum")
         return cls(
@@ -207,13 +212,14 @@ class Field:
             seen_minimum=seen.get("minimum"),
             seen_maximum=seen.get("maximum"),
             seen_choices=tuple(seen["values"]) if "values" in seen else None,
+            missing=tuple(missing),
             example=examples[0] if isinstance(examples, list) and examples else None,
         )
 
 
 _FIELD_KEYS = {
     "type", "title", "description", "minimum", "maximum", "enum", "maxLength", "pattern", "format", "examples",
-    "x-reviewapp-kind", "x-reviewapp-unit", "x-reviewapp-seen", "x-reviewapp-date-format",
+    "x-reviewapp-kind", "x-reviewapp-unit", "x-reviewapp-seen", "x-reviewapp-date-format", "x-reviewapp-missing",
 }  # fmt: skip
 
 
@@ -248,6 +254,8 @@ def _problem_of(field: Field) -> str | None:
                 and field.max_length > 0
             )
         ),
+        "x-reviewapp-missing holds different texts, of a field that may be null.": bool(field.missing)
+        and not (field.nullable and _distinct_texts(field.missing)),
         "seen minimum and maximum go together.": (field.seen_minimum is None) != (field.seen_maximum is None),
     }
     for problem, holds in checks.items():
@@ -257,12 +265,15 @@ def _problem_of(field: Field) -> str | None:
         return "minimum is above maximum."
     if field.kind == "date":
         try:
-            _date_pattern(field.date_format)
+            dates.pattern(field.date_format)
             for day in (field.seen_minimum, field.seen_maximum):
                 if day is not None:
                     field.parse_date(str(day))
         except (ValueError, KeyError):
-            return "its date format must be made of %Y %m %d and signs between them, and its seen days written so."
+            return (
+                "its date format must be made of %Y %m %d, perhaps %H %M %S, and signs between them, "
+                "and its seen days written so."
+            )
     elif field.seen_minimum is not None and not (_is_number(field.seen_minimum) and _is_number(field.seen_maximum)):
         return "seen minimum and maximum must be numbers."
     return None
@@ -274,16 +285,6 @@ def _is_number(value: object) -> bool:
 
 def _distinct_texts(values: Sequence[object]) -> bool:
     return bool(values) and all(isinstance(value, str) for value in values) and len(set(values)) == len(values)
-
-
-def _date_pattern(date_format: str) -> str:
-    """Return a regular expression that every date written in the format matches."""
-    digits = {"Y": "[0-9]{4}", "m": "[0-9]{2}", "d": "[0-9]{2}"}
-    parts = re.split(r"%(.)", date_format)
-    if sorted(parts[1::2]) != ["Y", "d", "m"]:
-        raise ValueError("a date is written with one %Y, one %m and one %d")
-    return "^" + "".join(digits[p] if i % 2 else re.escape(p).replace("\\-", "-").replace("\\/", "/")
-                         for i, p in enumerate(parts)) + "$"  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,7 +346,9 @@ class Outcome:
 class Contract:
     """The fields of a request, in the table's order, and the outcome.
 
-    Compared by identity, so that what is compiled from a contract can be kept by it; `as_json()` compares content.
+    `missing` are the texts that stand for a missing value in the table, and so in forms and CSV cells, of a field
+    that may be null. Compared by identity, so that what is compiled from a contract can be kept by it; `as_json()`
+    compares content.
     """
 
     name: str
@@ -353,6 +356,7 @@ class Contract:
     outcome: Outcome
     title: str = ""
     description: str = ""
+    missing: tuple[str, ...] = NOTHING
 
     def __post_init__(self) -> None:
         names = [field.name for field in self.fields]
@@ -363,6 +367,10 @@ class Contract:
             raise ContractError(f"Two fields are named {twice[0]!r}.")
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", self.name):
             raise ContractError("A contract's name is made of a-z, 0-9, '-' and '_', 64 characters at most.")
+        if not isinstance(self.title, str) or not isinstance(self.description, str):
+            raise ContractError("A contract's title and description are texts.")
+        if self.missing and not _distinct_texts(self.missing):
+            raise ContractError("'x-reviewapp-missing' is a list of different texts.")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -370,6 +378,7 @@ class Contract:
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that is stored as `contract.json` and served as it is."""
+        missing = {} if self.missing == NOTHING else {"x-reviewapp-missing": list(self.missing)}
         return {
             "$schema": DIALECT,
             "$id": f"urn:reviewapp:contract:{self.name}",
@@ -380,6 +389,7 @@ class Contract:
             "required": [field.name for field in self.fields if field.required],
             "additionalProperties": False,
             "x-reviewapp-output": self.outcome.as_dict(),
+            **missing,
         }
 
     @classmethod
@@ -395,9 +405,12 @@ class Contract:
             raise ContractError("A contract has 'properties' (an object) and 'required' (a list of names).")
         if document.get("additionalProperties") is not False:
             raise ContractError("A contract says 'additionalProperties': false; unknown members are always refused.")
-        missing = [name for name in required if name not in properties]
-        if missing:
-            raise ContractError(f"'required' names {missing[0]!r}, which is not among the properties.")
+        unknown = [name for name in required if name not in properties]
+        if unknown:
+            raise ContractError(f"'required' names {unknown[0]!r}, which is not among the properties.")
+        missing_texts = document.get("x-reviewapp-missing", NOTHING)
+        if not isinstance(missing_texts, (list, tuple)):
+            raise ContractError("'x-reviewapp-missing' is a list of different texts.")
         if not isinstance(output, Mapping) or not isinstance(output.get("labels", []), list):
             raise ContractError("A contract has 'x-reviewapp-output', an object with name, task and labels or unit.")
         known = {"name", "task", "title", "labels", "unit", "minimum", "maximum"}
@@ -407,6 +420,7 @@ class Contract:
             name=str(name).removeprefix("urn:reviewapp:contract:"),
             title=document.get("title", ""),
             description=document.get("description", ""),
+            missing=tuple(missing_texts),
             fields=tuple(Field.from_schema(name, schema, name in required) for name, schema in properties.items()),
             outcome=Outcome(**{**output, "labels": tuple(output.get("labels", []))}),
         )

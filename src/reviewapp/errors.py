@@ -9,6 +9,7 @@ ReviewappError                      500  internal-error
 ├── MethodNotAllowed                405  method-not-allowed
 ├── NotAcceptable                   406  not-acceptable
 ├── Conflict                        409  conflict
+│   └── BreakingChange              409  breaking-change
 ├── TooLarge                        413  too-large
 ├── UnsupportedMediaType            415  unsupported-media-type
 ├── InvalidInput                    422  invalid-input
@@ -20,6 +21,7 @@ ReviewappError                      500  internal-error
 └── UsageError                      422  wrong-use              (command line: exit code 2)
     ├── ContractError               422  invalid-contract
     ├── ReleaseRefused              409  release-refused
+    │   └── UntrustedTypes          409  release-refused
     └── StoreError                  503  wrong-store
 
 The slug ends the `type` of the problem document (RFC 9457); `exit_code` is what the command line returns.
@@ -124,6 +126,21 @@ class Conflict(ReviewappError):
     title = "The request meets another one"
 
 
+class BreakingChange(Conflict):
+    """A promotion changes the contract in a way that breaks callers; `errors` names each such change."""
+
+    slug = "breaking-change"
+    title = "The contract changes in a way that breaks callers"
+
+    def __init__(self, errors: Sequence[Flaw]) -> None:
+        n = len(errors)
+        super().__init__(
+            f"{n} change{'s' if n != 1 else ''} of the contract break{'s' if n == 1 else ''} callers; "
+            "say `breaking` (command line: --breaking) if the callers are ready for it.",
+            errors=errors,
+        )
+
+
 class TooLarge(ReviewappError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "too-large"
@@ -195,6 +212,14 @@ class ReleaseRefused(UsageError):
     slug = "release-refused"
     title = "The release is refused"
     exit_code = 1
+
+
+class UntrustedTypes(ReleaseRefused):
+    """An estimator holds types that neither this code nor the operator trusts; `types` names them."""
+
+    def __init__(self, name: str, types: Sequence[str]) -> None:
+        super().__init__(f"{name} holds types that are not trusted: {', '.join(types)}.")
+        self.types = tuple(types)
 
 
 class StoreError(UsageError):

@@ -1,7 +1,8 @@
 """Estimators as skops files: written so that the same model gives the same bytes, read so that nothing runs.
 
-Nothing is ever unpickled. The list of trusted types belongs to this code and is never read from a release; it adds
-to what skops itself knows as safe (its own list of scikit-learn, NumPy and SciPy types).
+Nothing is ever unpickled. The list of trusted types belongs to this code and to the operator (see trust.py) and is
+never read from a release; it adds to what skops itself knows as safe (its own list of scikit-learn, NumPy and SciPy
+types).
 """
 
 from __future__ import annotations
@@ -9,16 +10,60 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
-from .errors import ReleaseRefused
+from .errors import ReleaseRefused, UntrustedTypes
 
-TRUSTED_TYPES: tuple[str, ...] = ()
+# Compiled or private parts of scikit-learn's own estimators, which skops leaves to its users to trust; and ours.
+TRUSTED_TYPES = (
+    "functools.partial",  # what it calls is looked at as well
+    "numpy.dtype",
+    "numpy.mean",
+    "reviewapp.calibration.CalibratedClassifier",
+    "reviewapp.calibration.IntervalRegressor",
+    "reviewapp.transformers.DayParts",
+    "reviewapp.transformers.Topics",
+    "reviewapp.transformers.Words",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "scipy.interpolate._bsplines.BSpline",
+    "sklearn._loss.loss.HalfTweedieLoss",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.feature_selection._univariate_selection.chi2",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    *(f"sklearn.gaussian_process.kernels.{name}" for name in (
+        "CompoundKernel", "ConstantKernel", "DotProduct", "Exponentiation", "ExpSineSquared", "Matern", "Product",
+        "RBF", "RationalQuadratic", "Sum", "WhiteKernel")),
+    *(f"sklearn.metrics._dist_metrics.{name}Distance64" for name in (
+        "Chebyshev", "Euclidean", "Manhattan", "Minkowski")),
+    "sklearn.metrics._scorer._CurveScorer",
+    "sklearn.metrics._scorer._PassthroughScorer",
+    "sklearn.metrics._scorer._Scorer",
+    "sklearn.metrics._classification.balanced_accuracy_score",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+    "sklearn.utils._metadata_requests.MetadataRequest",
+    "sklearn.utils._metadata_requests.MethodMetadataRequest",
+    "sklearn.utils.validation.check_array",
+)  # fmt: skip
 MAX_UNPACKED = 256 << 20  # bytes; a small zip can unpack to gigabytes
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -54,6 +99,7 @@ def dump(estimator: Any) -> bytes:
                 fresh[key] = renamed(value)
         return fresh
 
+    members = {name: _without_padding(content) for name, content in members.items()}
     schema = json.dumps(renamed(json.loads(members.pop("schema.json"))), separators=(",", ":"))
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -65,16 +111,38 @@ def dump(estimator: Any) -> bytes:
     return out.getvalue()
 
 
-def load(packed: bytes, name: str) -> Any:
+def _without_padding(content: bytes) -> bytes:
+    """Return a saved array with zeros between the fields of its records, where memory held whatever it held (trees)."""
+    if not content.startswith(b"\x93NUMPY"):
+        return content
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.dtype.names is None:
+        return content
+    clean = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names:
+        clean[name] = array[name]
+    out = io.BytesIO()
+    np.save(out, clean, allow_pickle=False)
+    return out.getvalue()
+
+
+def untrusted(packed: bytes, trusted: Sequence[str] = ()) -> list[str]:
+    """Return the types in a skops file that neither skops, nor this code, nor the operator trusts."""
+    return sorted(set(skops.io.get_untrusted_types(data=packed)) - {*TRUSTED_TYPES, *trusted})
+
+
+def load(packed: bytes, name: str, trusted: Sequence[str] = ()) -> Any:
     """Return the estimator in a skops file; raise ReleaseRefused where its size or its types are not to be trusted."""
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as members:
             unpacked = sum(member.file_size for member in members.infolist())
         if unpacked > MAX_UNPACKED:
             raise ReleaseRefused(f"{name} unpacks to {unpacked:,} bytes; more than {MAX_UNPACKED:,} is refused.")
-        return skops.io.loads(packed, trusted=list(TRUSTED_TYPES))
-    except UntrustedTypesFoundException as error:
-        raise ReleaseRefused(f"{name} holds types that are not trusted: {error}") from None
+        return skops.io.loads(packed, trusted=[*TRUSTED_TYPES, *trusted])
+    except UntrustedTypesFoundException:
+        raise UntrustedTypes(name, untrusted(packed, trusted)) from None
+    except ModuleNotFoundError as error:
+        raise ReleaseRefused(f"{name} needs the module {error.name!r}, which cannot be imported here.") from None
     except ReleaseRefused:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside zipfile, numpy, skops or scikit-learn

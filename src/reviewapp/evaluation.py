@@ -1,4 +1,7 @@
-"""Figures of probabilities against labels: what a release states of its options on data kept apart."""
+"""Figures of answers against the truth: what a release states of its options on data kept apart.
+
+Intervals are of 95 %: Wilson's for shares (Wilson 1927), the percentile bootstrap over rows for means (Efron 1979).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,30 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from scipy.stats import binomtest, bootstrap
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support, r2_score
 
 from .policy import Policy
+
+RESAMPLES = 9999
+
+
+def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share; (0, 1) where nothing was counted."""
+    if n == 0:
+        return 0.0, 1.0
+    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Return the bootstrap interval of a mean over rows."""
+    if (values == values[0]).all():
+        return float(values[0]), float(values[0])
+    found = bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, batch=500, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def figures(
@@ -39,3 +63,33 @@ def figures(
         found["cost_per_100"] = float(100 * cost.mean())
         found["accuracy_of_automatic"] = float(1 - wrong[automatic].mean()) if automatic.any() else None
     return found
+
+
+def figures_of_values(actual: Sequence[float], intervals: NDArray[np.float64], policy: Policy) -> dict[str, Any]:
+    """Return n, mean absolute and root mean squared error, R2, and what the intervals are worth.
+
+    `intervals` has shape (rows, 3): value, low, high. `coverage` is the share of rows whose truth lies inside,
+    `mean_width` the mean of high - low, `referred` the share whose interval is wider than the policy allows.
+    """
+    truth = np.asarray(actual, dtype=np.float64)
+    value, low, high = intervals.T
+    error = value - truth
+    widest = np.inf if policy.widest_interval is None else policy.widest_interval
+    return {
+        "n": len(truth),
+        "mean_absolute_error": float(np.abs(error).mean()),
+        "root_mean_squared_error": float(np.sqrt((error**2).mean())),
+        "r2": float(r2_score(truth, value)),
+        "coverage": float(((low <= truth) & (truth <= high)).mean()),
+        "mean_width": float((high - low).mean()),
+        "referred": float((high - low > widest).mean()),
+    }
+
+
+def figures_by_label(actual: Sequence[str], answered: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """Return n, precision, recall and F1 of each label; where nothing can be counted, 0."""
+    precision, recall, f1, n = precision_recall_fscore_support(actual, answered, labels=list(labels), zero_division=0.0)
+    return {
+        label: {"n": int(n[i]), "precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i])}
+        for i, label in enumerate(labels)
+    }

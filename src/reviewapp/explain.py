@@ -12,21 +12,24 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge, RidgeCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
+from .calibration import CalibratedClassifier, IntervalRegressor
 from .contract import Contract, Record
 
+_LINEAR = (LogisticRegression, LinearRegression, Ridge, RidgeCV, Lasso, ElasticNet)
 SHOWN_TERMS = 12  # terms of a text field that an explanation names; the rest is summed up
 
 
 @dataclass(frozen=True)
 class LinearParts:
-    """A ColumnTransformer followed by a logistic regression, taken apart.
+    """A ColumnTransformer followed by a logistic or linear regression, taken apart.
 
-    `coefficients` has shape (labels, features), `intercepts` (labels,); `owner[j]` is the field that feature j comes
-    from, `terms[j]` its word where the field is a text.
+    `coefficients` has shape (labels, features), `intercepts` (labels,), one row for a value; `owner[j]` is the field
+    that feature j comes from, `terms[j]` its word where the field is a text.
     """
 
     transformer: ColumnTransformer
@@ -37,11 +40,20 @@ class LinearParts:
 
     @classmethod
     def of(cls, model: Any) -> LinearParts | None:
-        """Return the parts of a fitted pipeline of this form, or None where it has another."""
+        """Return the parts of a fitted pipeline of this form, or None where it has another.
+
+        A calibration divides all scores by one temperature and adds a bias, so what is linear stays linear.
+        """
+        temperature = 1.0
+        bias: NDArray[np.float64] = np.zeros(1)
+        if isinstance(model, CalibratedClassifier) and model.shares_when_answered_ is None:
+            temperature, bias, model = model.temperature_, model.bias_, model.estimator
+        elif isinstance(model, IntervalRegressor):
+            model = model.estimator
         if not (isinstance(model, Pipeline) and len(model) == 2):
             return None
         transformer, head = model[0], model[-1]
-        if not (isinstance(transformer, ColumnTransformer) and isinstance(head, LogisticRegression)):
+        if not (isinstance(transformer, ColumnTransformer) and isinstance(head, _LINEAR)):
             return None
         owner: list[str] = []
         terms: list[str | None] = []
@@ -53,13 +65,23 @@ class LinearParts:
             if owners is None or place.start != len(owner):
                 return None
             owner += owners
-            words = hasattr(step, "vocabulary_")
-            terms += list(step.get_feature_names_out()) if words else [None] * len(owners)
-        coefficients, intercepts = head.coef_, head.intercept_
-        if len(coefficients) == 1:  # two labels share one row: log-odds of the second against the first
+            last = step[-1] if isinstance(step, Pipeline) else step
+            words = hasattr(last, "vocabulary_")
+            terms += list(last.get_feature_names_out()) if words else [None] * len(owners)
+        coefficients, intercepts = np.atleast_2d(head.coef_), np.atleast_1d(head.intercept_)
+        if isinstance(head, LogisticRegression) and len(coefficients) == 1:
+            # two labels share one row: log-odds of the second against the first
             coefficients = np.vstack([-coefficients / 2, coefficients / 2])
             intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
-        return cls(transformer, coefficients, intercepts, tuple(owner), tuple(terms))
+        return cls(transformer, coefficients / temperature, intercepts / temperature + bias, tuple(owner), tuple(terms))
+
+    def explain_value(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return what each field adds to the value of a frame of one row, in the value's own unit.
+
+        Exact: the intercept and the contributions of all fields add up to the value.
+        """
+        fields = self._contributions(frame, self.coefficients[0])
+        return {"method": "linear", "scale": "value", "intercept": float(self.intercepts[0]), "fields": fields}
 
     def explain(self, frame: pd.DataFrame, labels: Sequence[str], label: str, against: str) -> dict[str, Any]:
         """Return what speaks for `label` rather than `against` in a frame of one row, in log-odds (natural log).
@@ -67,8 +89,18 @@ class LinearParts:
         Exact: the intercept and the contributions of all fields add up to log(p(label) / p(against)).
         """
         for_, other = labels.index(label), labels.index(against)
+        return {
+            "method": "linear",
+            "scale": "log-odds",
+            "label": label,
+            "against": against,
+            "intercept": float(self.intercepts[for_] - self.intercepts[other]),
+            "fields": self._contributions(frame, self.coefficients[for_] - self.coefficients[other]),
+        }
+
+    def _contributions(self, frame: pd.DataFrame, coefficients: NDArray[np.float64]) -> list[dict[str, Any]]:
         features = sparse.csr_array(self.transformer.transform(frame))
-        parts = features.data * (self.coefficients[for_] - self.coefficients[other])[features.indices]
+        parts = features.data * coefficients[features.indices]
         by_field: dict[str, float] = dict.fromkeys(frame.columns, 0.0)
         by_term: dict[str, list[tuple[str, float]]] = {}
         for index, part in zip(features.indices.tolist(), parts.tolist(), strict=True):
@@ -84,55 +116,66 @@ class LinearParts:
                 shown["terms"] = [{"term": t, "contribution": c} for t, c in ranked[:SHOWN_TERMS]]
                 shown["other_terms"] = sum(c for _, c in ranked[SHOWN_TERMS:])
             fields.append(shown)
-        return {
-            "method": "linear",
-            "scale": "log-odds",
-            "label": label,
-            "against": against,
-            "intercept": float(self.intercepts[for_] - self.intercepts[other]),
-            "fields": fields,
-        }
+        return fields
 
 
 def _owners(step: Any, columns: list[str], width: int) -> list[str] | None:
     """Return the column that each output of a fitted transformer comes from, or None where that is not known."""
-    if len(columns) == 1:
-        return columns * width
+    if len(set(columns)) == 1:
+        return [columns[0]] * width
+    if isinstance(step, Pipeline):
+        found: list[str] | None = columns
+        for _, part in step.steps:
+            found = None if found is None else _owners(part, found, _width(part, len(found)))
+        return found if found is not None and len(found) == width else None
     if isinstance(step, OneHotEncoder):
-        widths = [len(names) for names in _groups(step, columns)]
+        widths = _levels(step)
         return [c for c, n in zip(columns, widths, strict=True) for _ in range(n)] if sum(widths) == width else None
+    if isinstance(step, SimpleImputer):
+        signs = [] if step.indicator_ is None else [columns[i] for i in step.indicator_.features_]
+        return [*columns, *signs] if width == len(columns) + len(signs) else None
     one_to_one = isinstance(step, OneToOneFeatureMixin) or (isinstance(step, FunctionTransformer) and step.func is None)
     return columns if one_to_one and width == len(columns) else None
 
 
-def _groups(encoder: OneHotEncoder, columns: list[str]) -> list[list[str]]:
-    dropped = encoder.drop_idx_
+def _width(step: Any, columns: int) -> int:
+    """Return how many columns a fitted step of a pipeline gives; as many as it takes where it cannot say."""
+    if isinstance(step, SimpleImputer):
+        return columns + (0 if step.indicator_ is None else len(step.indicator_.features_))
+    return columns
+
+
+def _levels(encoder: OneHotEncoder) -> list[int]:
+    """Return how many outputs each column has: one a level, rare levels together, without the dropped one."""
+    rare = getattr(encoder, "infrequent_categories_", None) or [None] * len(encoder.categories_)
+    dropped = [None] * len(rare) if encoder.drop_idx_ is None else encoder.drop_idx_
     return [
-        [str(v) for i, v in enumerate(values) if dropped is None or dropped[c] != i]
-        for c, values in enumerate(encoder.categories_)
-    ][: len(columns)]
+        len(levels) - (0 if few is None else len(few) - 1) - (without is not None)
+        for levels, few, without in zip(encoder.categories_, rare, dropped, strict=True)
+    ]
 
 
 def explain_by_blanking(
     contract: Contract,
     record: Record,
-    label: str,
-    probabilities: Callable[[Sequence[Record]], Sequence[dict[str, float]]],
+    label: str | None,
+    figures: Callable[[Sequence[Record]], Sequence[float]],
 ) -> dict[str, Any]:
-    """Return how the probability of `label` changes when one field is blanked, for models of any form.
+    """Return how the probability of `label`, or the value where there is none, changes when one field is blanked.
 
-    Blank is null where the field allows it, empty text for a text, else the example that the contract gives; a field
-    that already is blank, or has no blank, is left out.
+    For models of any form. Blank is null where the field allows it, empty text for a text, else the example that the
+    contract gives; a field that already is blank, or has no blank, is left out. `figures` answers many records at once.
     """
     blanked = []
     for field in contract.fields:
         blank = None if field.nullable else "" if field.kind == "text" else field.example
         if (field.nullable or blank is not None) and record.get(field.name) != blank:
             blanked.append((field.name, {**record, field.name: blank}))
-    answers = [answer[label] for answer in probabilities([record, *(row for _, row in blanked)])]
+    answers = figures([record, *(row for _, row in blanked)])
     fields: list[dict[str, Any]] = [
         {"field": name, "contribution": answers[0] - without}
         for (name, _), without in zip(blanked, answers[1:], strict=True)
     ]
     fields.sort(key=lambda shown: -abs(shown["contribution"]))
-    return {"method": "blanking", "scale": "probability", "label": label, "fields": fields}
+    of = {"scale": "value"} if label is None else {"scale": "probability", "label": label}
+    return {"method": "blanking", **of, "fields": fields}

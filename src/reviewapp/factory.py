@@ -1,13 +1,16 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
 0 errors places config strictjson stages what can go wrong, where things lie, settings, reading JSON, timing
-1 contract                               THE description of a request and its outcome
+1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
-2 policy rules estimators release        what a release is made of, and the release itself
+2 difference                             what changes for callers from one contract to another
+2 policy rules rulelist calibration      what a release is made of: what to do with an answer, the baseline,
+  transformers estimators trust release  the model, and the release itself
 3 explain prediction adapter             answering: the one module that both doors call
 3 store ledger registry accounts         keeping: predictions, the live release, who may do what
 3 openapi wording snippets               the contract as a document, a prediction in words, a request to copy
-4 evaluation golden monitoring triage/   what a release says of itself, and its ledger of it; the default model
+4 evaluation golden monitoring           what a release says of itself, and its ledger of it
+4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 6 lookups pages                          what both doors look up; what each page shows
@@ -41,6 +44,7 @@ from .registry import Registry
 from .release import Release
 from .stages import server_timing
 from .store import Store
+from .trust import TrustedTypes
 from .ui import ui
 
 log = logging.getLogger("reviewapp")
@@ -80,7 +84,7 @@ def make_parts(settings: Settings) -> Parts:
     def make_adapter(release: Release) -> ModelAdapter:
         return ModelAdapter(release, sinks=[ledger.add_predictions])
 
-    registry = Registry(settings.releases, store, make_adapter)
+    registry = Registry(settings.releases, store, make_adapter, trusted=TrustedTypes(settings.instance).names)
     return Parts(settings, store, ledger, registry, Accounts(store))
 
 

@@ -5,13 +5,14 @@ A sample is a golden request with a title: what the page offers to try has been 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from .adapter import ModelAdapter
 from .contract import Record
 from .frames import to_frame
+from .prediction import differ
 from .release import Golden, Release
 from .samples import outside_record
 
@@ -39,26 +40,30 @@ def samples(release: Release, records: Sequence[Record]) -> dict[str, Record]:
     Titles say what kind of request it is and nothing of the answer: whoever tries it shall judge for themselves.
     """
     model, baseline = _answers(release, records)
-    found: dict[str, int] = {HARD: min(range(len(records)), key=lambda i: float(model[i]["confidence"]))}
+    found: dict[str, int] = {HARD: min(range(len(records)), key=lambda i: sureness(model[i]))}
     for i, record in enumerate(records):
-        label, sure = model[i]["label"], model[i]["confidence"] >= release.policy.threshold
-        if not sure:
+        if release.policy.reasons(model[i], outside_seen=False, disagree=False):
             continue
         if any(value in (None, "") for value in record.values()):
             found.setdefault(UNKNOWN, i)
-        elif label != baseline[i]["label"]:  # the one where the baseline, too, is most confident
+        elif differ(model[i], baseline[i]):  # the one where the baseline, too, is most confident
             best = found.setdefault(DIFFERENT, i)
-            if baseline[i]["confidence"] > baseline[best]["confidence"]:
+            if sureness(baseline[i]) > sureness(baseline[best]):
                 found[DIFFERENT] = i
         elif CLEAR not in found:
             found[CLEAR] = i
-        elif label != model[found[CLEAR]]["label"]:
+        elif differ(model[i], model[found[CLEAR]]):
             found.setdefault(CLEAR_TOO, i)
         else:
             found.setdefault(OUTSIDE, i)  # a third one, to be moved
     chosen = {title: dict(records[found[title]]) for title in TITLES if title in found}
     outside = outside_record(release.contract, records[found.get(OUTSIDE, 0)])
     return chosen if outside is None else chosen | {OUTSIDE: outside}
+
+
+def sureness(output: Mapping[str, Any]) -> float:
+    """Return by what outputs of one option are ranked: the confidence, or how narrow the interval is."""
+    return float(output["confidence"] if "confidence" in output else output["low"] - output["high"])
 
 
 def _answers(release: Release, records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from scipy.special import betaincc, betaln
-from scipy.stats import binomtest, fisher_exact
+from scipy.stats import fisher_exact
 
+from .evaluation import wilson
 from .ledger import Ledger
 from .policy import RollbackRule
-from .prediction import Prediction
+from .prediction import Prediction, Verdict
 from .release import Release
 
 MOVED = 0.001  # a share that differs from the evaluation's with less chance than this is said to have moved
@@ -39,14 +40,6 @@ class Trigger:
     needed: float
     fired_at: int | None
     state: str
-
-
-def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share (Wilson 1927); (0, 1) where nothing was counted."""
-    if n == 0:
-        return 0.0, 1.0
-    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def evidence_above(limit: float, wrong: int, n: int) -> float:
@@ -82,8 +75,15 @@ def is_wrong(prediction: Prediction) -> bool | None:
     if given is None or given.verdict == "unsure":
         return None
     if given.verdict == "corrected":
-        return given.label != prediction.output.get("label")
+        return not _allows(prediction.output, given)
     return given.verdict == "disagree"
+
+
+def _allows(output: Mapping[str, Any], right: Verdict) -> bool:
+    """Whether an output was right after all: the same label, or an interval that holds the right value."""
+    if right.value is None:
+        return bool(output.get("label") == right.label)
+    return bool(output["low"] <= right.value <= output["high"])
 
 
 def monitor(release: Release, ledger: Ledger) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .ledger import CURSOR
 from .policy import REASONS
 from .prediction import DECISIONS, OPTIONS, SOURCES
 from .samples import example_record
-from .schemas import MAX_BATCH, MAX_REASONS, MOVE_REASON, REASON, REFERENCE, VERDICTS, verdict_fields
+from .schemas import BREAKING, MAX_BATCH, MAX_REASONS, MOVE_REASON, REASON, REFERENCE, VERDICTS, verdict_fields
 
 Schema = dict[str, Any]
 
@@ -81,6 +81,7 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
         "verdict": {"oneOf": [_ref("Verdict"), {"type": "null"}]},
         "verdicts": {"type": "array", "items": _ref("Verdict")},
     }
+    reason = {MOVE_REASON.name: {**_member(MOVE_REASON), "minLength": 1}}
     return {
         "Input": request,
         "Output": contract.outcome.as_schema(),
@@ -127,8 +128,20 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
                 "problem": NULLABLE_TEXT,
             }
         ),
-        "MoveRequest": _object({MOVE_REASON.name: {**_member(MOVE_REASON), "minLength": 1}}),
-        "ReleaseEvent": _object(RELEASE_ID | {"event": TEXT, "reason": TEXT, "actor": TEXT, "created_at": TIME}),
+        "MoveRequest": _object(reason),
+        "PromoteRequest": _object(reason, {BREAKING.name: _member(BREAKING)}),
+        "ReleaseEvent": _object(
+            RELEASE_ID
+            | {
+                "event": TEXT,
+                "reason": TEXT,
+                "actor": TEXT,
+                "created_at": TIME,
+                "breaking": {"type": "boolean", "description": "Whether any of the differences breaks callers."},
+                "differences": {"type": "array", "items": _ref("Difference")},
+            }
+        ),
+        "Difference": _object({"pointer": TEXT, "detail": TEXT, "breaking": {"type": "boolean"}}),
         "Problem": _object(
             {"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "instance": TEXT,
              "request_id": TEXT},
@@ -155,11 +168,10 @@ def _explanation() -> Schema:
     return _object(
         {
             "method": {"type": "string", "enum": ["linear", "blanking"]},
-            "scale": {"type": "string", "enum": ["log-odds", "probability"]},
-            "label": TEXT,
+            "scale": {"type": "string", "enum": ["log-odds", "probability", "value"]},
             "fields": {"type": "array", "items": field},
         },
-        {"against": TEXT, "intercept": NUMBER},
+        {"label": TEXT, "against": TEXT, "intercept": NUMBER},
     )
 
 
@@ -207,8 +219,10 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
             "get": _operation("Which release answers now", "ActiveRelease", "401 406 503")
         },
         "/api/v1/releases/{version}/promote": {
-            "post": _operation("Let a version answer from now on", "ReleaseEvent", _BODY + " 404", body="MoveRequest",
-                               example={"reason": "better on the test part"},
+            "post": _operation("Let a version answer from now on", "ReleaseEvent", _BODY + " 404",
+                               body="PromoteRequest", example={"reason": "better on the test part"},
+                               conflict="Another move came first, the release is refused, or the contract changes in "
+                               "a way that breaks callers and `breaking` was not given; `errors` then says how.",
                                parameters=[{"name": "version", "in": "path", "required": True,
                                             "schema": {"type": "integer", "minimum": 1}}]),
         },
@@ -245,14 +259,16 @@ def _operation(
     example: Any = None,
     parameters: Sequence[dict[str, Any]] = (),
     open_: bool = False,
+    conflict: str = "",
 ) -> dict[str, Any]:
     answers = {status: schema, **(also or {})}
+    said = _PROBLEMS | ({"409": conflict} if conflict else {})
     operation: dict[str, Any] = {
         "summary": summary,
         "responses": {
             **{code: _response("Done.", "application/json", name) for code, name in answers.items()},
             **{
-                code: _response(_PROBLEMS[code], "application/problem+json", "Problem")
+                code: _response(said[code], "application/problem+json", "Problem")
                 for code in sorted({*_ALWAYS, *problems.split()})
             },
         },

@@ -9,13 +9,14 @@ from typing import Any
 
 from .accounts import Client
 from .contract import Contract, Field, Record
+from .difference import Difference
 from .evidence.pack import Pack
 from .forms import Input, Mistake, limits_in_words
 from .prediction import Prediction
-from .registry import ReleaseEvent
-from .release import Golden, Release
+from .registry import ReleaseEvent, by_version, way_back
+from .release import Golden, Release, ReleaseId
 from .samples import as_text
-from .wording import Story, excerpt, percent
+from .wording import Story, answered, excerpt, how_sure
 
 Json = dict[str, Any]
 MEASURES = {  # what is shown of an evaluation: its name there, its title and how it is written
@@ -91,9 +92,9 @@ class HistoryPage:
     mistakes: list[Mistake] = field(default_factory=list)
 
     @property
-    def rows(self) -> list[tuple[Prediction, str, str]]:
-        """(prediction, beginning of its request, its confidence)"""
-        return [(one, excerpt(one.input), percent(one.output["confidence"])) for one in self.predictions]
+    def rows(self) -> list[tuple[Prediction, str, str, str]]:
+        """(prediction, beginning of its request, its answer, how sure that is)"""
+        return [(one, excerpt(one.input), answered(one.output), how_sure(one.output)) for one in self.predictions]
 
     @property
     def older(self) -> Mapping[str, str] | None:
@@ -146,6 +147,18 @@ class ReleasesPage:
     events: list[ReleaseEvent]
 
     @property
+    def rows(self) -> list[tuple[Json, bool]]:
+        """(release, whether its version names it, so that it can be promoted) of each one."""
+        named = {version: one.digest for version, one in by_version(self.events).items()}
+        return [(one, not one["active"] and named.get(one["version"]) == one["digest"]) for one in self.releases]
+
+    @property
+    def earlier(self) -> ReleaseId | None:
+        """The release that a roll-back leads to, where there is one."""
+        way = way_back(self.events)
+        return way[-2] if len(way) > 1 else None
+
+    @property
     def measures(self) -> list[str]:
         return [title for title, _ in MEASURES.values()]
 
@@ -165,6 +178,34 @@ class ReleasesPage:
             "problem": self.problem,
             "releases": self.releases,
             "events": [event.as_json() for event in self.events],
+        }
+
+
+@dataclass(frozen=True)
+class MovePage:
+    """What a promotion, or a roll-back (`back`), changes from `live` to `target`, and the form that does it."""
+
+    back: bool
+    live: ReleaseId | None
+    target: ReleaseId
+    differences: Sequence[Difference]
+    inputs: list[Input]
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{'Roll back to' if self.back else 'Promote'} {self.target}"
+
+    @property
+    def breaking(self) -> bool:
+        return any(one.breaking for one in self.differences)
+
+    def as_json(self) -> Json:
+        return {
+            "live": None if self.live is None else self.live.as_json(),
+            "target": self.target.as_json(),
+            "differences": [one.as_json() for one in self.differences],
+            "breaking": self.breaking,
         }
 
 

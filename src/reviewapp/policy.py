@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from .errors import ReleaseRefused
 
 LOW_CONFIDENCE = "low_confidence"
+WIDE_INTERVAL = "wide_interval"
 OUTSIDE_SEEN = "outside_seen"
 OPTIONS_DISAGREE = "options_disagree"
-REASONS = (LOW_CONFIDENCE, OUTSIDE_SEEN, OPTIONS_DISAGREE)
+REASONS = (LOW_CONFIDENCE, WIDE_INTERVAL, OUTSIDE_SEEN, OPTIONS_DISAGREE)
 
 
-PRIMARY_METRICS = ("cost_per_100",)
+PRIMARY_METRICS = ("cost_per_100", "mean_absolute_error")
 METRICS = ("audited_error_rate",)
 ACTIONS = ("alert",)
 
@@ -42,25 +43,30 @@ class RollbackRule:
 class Policy:
     """`cost_wrong` and `cost_review` share one unit: a wrong automatic answer, and a look by a person.
 
-    An answer is `auto` where its confidence reaches `threshold` and no other reason speaks against it. The share
-    `audit_share` of these is drawn by lot for a person to check. `primary_metric` is what options are compared by.
+    An answer is `auto` where its confidence reaches `threshold` (a label), or its interval, which holds the truth with
+    the probability `coverage`, is no wider than `widest_interval` (a value), and no other reason speaks against it. The
+    share `audit_share` of these is drawn by lot for a person to check. Options are
+    compared by `primary_metric`.
     """
 
     cost_wrong: float
     cost_review: float
-    threshold: float
+    threshold: float = 0.0
+    coverage: float | None = None
+    widest_interval: float | None = None
     review_outside_seen: bool = True
     review_disagreement: bool = False
     primary_metric: str = PRIMARY_METRICS[0]
     audit_share: float = 0.1
     rollback: RollbackRule
 
-    def reasons(self, confidence: float, *, outside_seen: bool, disagree: bool) -> list[str]:
+    def reasons(self, output: Mapping[str, Any], *, outside_seen: bool, disagree: bool) -> list[str]:
         """Return why a person must look, in a fixed order; empty means that the answer may be used as it is."""
         return [
             reason
             for reason, holds in (
-                (LOW_CONFIDENCE, confidence < self.threshold),
+                (LOW_CONFIDENCE, output.get("confidence", 1.0) < self.threshold),
+                (WIDE_INTERVAL, self.widest_interval is not None and _width(output) > self.widest_interval),
                 (OUTSIDE_SEEN, outside_seen and self.review_outside_seen),
                 (OPTIONS_DISAGREE, disagree and self.review_disagreement),
             )
@@ -86,7 +92,11 @@ class Policy:
         return cls(**{**policy, "rollback": RollbackRule(**rollback)})
 
 
-_BETWEEN_0_AND_1 = {"limit", "confidence"}
+def _width(output: Mapping[str, Any]) -> float:
+    return float(output["high"] - output["low"]) if "high" in output else 0.0
+
+
+_BETWEEN_0_AND_1 = {"limit", "confidence", "coverage"}
 _NAMES = {"primary_metric": PRIMARY_METRICS, "metric": METRICS, "action": ACTIONS}
 
 
@@ -100,7 +110,9 @@ def _members(document: Any, kind: type, where: str) -> dict[str, Any]:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if of == "bool" and not isinstance(value, bool):
             raise ReleaseRefused(f"{where}: {name} must be true or false.")
-        if of == "float" and not (number and value >= 0):
+        if value is None and str(of).endswith("| None"):
+            continue
+        if str(of).startswith("float") and not (number and value >= 0):
             raise ReleaseRefused(f"{where}: {name} must be a number, 0 or more.")
         if of == "int" and not (number and isinstance(value, int) and value >= 0):
             raise ReleaseRefused(f"{where}: {name} must be a whole number, 0 or more.")

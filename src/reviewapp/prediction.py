@@ -29,6 +29,11 @@ class Verdict:
     author: str
     created_at: str
 
+    @property
+    def right(self) -> str | None:
+        """What the person says is right, as text: a label or a value."""
+        return self.label if self.value is None else f"{self.value:,.12g}"
+
     def as_json(self) -> dict[str, Any]:
         right = {"label": self.label} if self.value is None else {"value": self.value}
         return {
@@ -145,6 +150,13 @@ def timestamp(now: datetime) -> str:
 
 def utcnow() -> datetime:
     return datetime.now(UTC)
+
+
+def differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two outputs say different things: another label, or values whose intervals do not meet."""
+    if "label" in one:
+        return bool(one["label"] != other["label"])
+    return bool(one["low"] > other["high"] or other["low"] > one["high"])
 
 
 def verdict_of(values: Mapping[str, Any], author: str, now: datetime) -> Verdict:

@@ -1,5 +1,7 @@
 """Which releases exist and which one answers now; moves of that pointer are rows of the ledger.
 
+A move says what it changes in the contract; one that breaks callers needs an explicit yes, unless it rolls back.
+
 The pointer is read on every request, so after a promotion is acknowledged no worker answers with the old release. A
 release is loaded, checked and has answered its golden requests before it replaces the one that serves; where it
 fails, the one that serves stays, and readiness says why.
@@ -9,8 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,24 +22,32 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from . import release as releases
 from .adapter import ModelAdapter
 from .contract import Contract
-from .errors import Conflict, NotFound, NotReady, ReleaseRefused, UsageError
+from .difference import Difference, differences
+from .errors import BreakingChange, Conflict, Flaw, NotFound, NotReady, ReleaseRefused, UsageError
 from .prediction import timestamp, utcnow
 from .release import Release, ReleaseId
 from .store import Store, release_events
 
 MOVES = ("promoted", "rolled_back")
+BREAKING_CHANGE = "breaking_change"  # the code of a flaw
 RETRY_SECONDS = 10.0  # how long a release that failed to load is left alone before it is tried again
 
 
 @dataclass(frozen=True)
 class ReleaseEvent:
-    """One row of the release log: what happened to which release, when, by whom and why."""
+    """One row of the release log: what happened to which release, when, by whom and why.
+
+    `differences` are those of a move, as JSON: what it changed in the contract. `breaking` says whether any of them
+    breaks callers.
+    """
 
     kind: str
     id: ReleaseId
     reason: str
     actor: str
     created_at: str
+    breaking: bool = False
+    differences: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return self.id.as_json() | {
@@ -45,11 +55,16 @@ class ReleaseEvent:
             "reason": self.reason,
             "actor": self.actor,
             "created_at": self.created_at,
+            "breaking": self.breaking,
+            "differences": self.differences,
         }
 
 
 class Registry:
-    """Knows the releases below `root`. `make_adapter` wraps a release that was read; the clock is aware."""
+    """Knows the releases below `root`.
+
+    `make_adapter` wraps a release that was read, `trusted` gives the operator's own types; the clock is aware.
+    """
 
     def __init__(
         self,
@@ -57,8 +72,10 @@ class Registry:
         store: Store,
         make_adapter: Callable[[Release], ModelAdapter],
         clock: Callable[[], datetime] = utcnow,
+        trusted: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self.root = root
+        self._trusted = trusted
         self._store = store
         self._make_adapter = make_adapter
         self._clock = clock
@@ -114,7 +131,7 @@ class Registry:
 
     def check(self, folder: Path, digest: str | None = None) -> ModelAdapter:
         """Read a release, let it answer its golden requests, and return its adapter; raise ReleaseRefused."""
-        adapter = self._make_adapter(releases.read(folder, digest))
+        adapter = self._make_adapter(releases.read(folder, digest, self._trusted()))
         adapter.check_golden()
         return adapter
 
@@ -160,59 +177,125 @@ class Registry:
                 self._write(connection, "promoted", built.id, "the first release goes live by itself", actor)
             return first
 
-    def promote(self, version: int, reason: str, actor: str) -> ReleaseEvent:
-        """Make a version of the live name answer from now on, once it has loaded and answered its golden requests."""
-        pointer = self.live()
-        known = [event.id for event in self.built() if event.id.version == version]
-        target = next((i for i in known if pointer is None or i.name == pointer.name), None)
-        if target is None:
-            raise NotFound(f"There is no release with version {version}.")
-        return self._move("promoted", target, pointer, reason, actor)
+    def compare(self, version: int) -> tuple[ReleaseId, tuple[Difference, ...]]:
+        """Return the release that a promotion of `version` would make live, and what that changes in the contract."""
+        pointer, target = self._promotion(version)
+        return target, self._differences(pointer, releases.read_contract(self.folder(target)))
+
+    def compare_back(self) -> tuple[ReleaseId, tuple[Difference, ...]]:
+        """Return the release that a roll-back would make live, and what that changes; raise Conflict without one."""
+        pointer, target = self._roll_back()
+        return target, self._differences(pointer, releases.read_contract(self.folder(target)))
+
+    def promote(self, version: int, reason: str, actor: str, breaking: bool = False) -> ReleaseEvent:
+        """Make a version answer from now on, once it has loaded and answered its golden requests.
+
+        Raise BreakingChange where its contract breaks callers of the live one, unless `breaking` says that they are
+        ready.
+        """
+        pointer, target = self._promotion(version)
+        return self._move("promoted", target, pointer, reason, actor, breaking)
 
     def roll_back(self, reason: str, actor: str) -> ReleaseEvent:
-        """Make the release that was live before the live one was promoted answer again."""
-        with self._store.reading() as connection:
-            moves = [
-                _event(row)
-                for row in connection.execute(
-                    select(release_events).where(release_events.c.kind.in_(MOVES)).order_by(release_events.c.seq)
-                ).mappings()
-            ]
-        before: list[ReleaseId] = []  # the way back: a promotion goes one step on, a roll-back one step back
-        for move in moves:
-            if move.kind == "rolled_back":
-                before.pop()
-            elif not before or before[-1] != move.id:
-                before.append(move.id)
-        if len(before) < 2:
-            raise Conflict("There is no earlier release to roll back to.")
-        return self._move("rolled_back", before[-2], before[-1], reason, actor)
+        """Make the release that was live before the live one was promoted answer again, even where callers break."""
+        pointer, target = self._roll_back()
+        return self._move("rolled_back", target, pointer, reason, actor, breaking=True)
 
-    def _move(self, kind: str, target: ReleaseId, pointer: ReleaseId | None, reason: str, actor: str) -> ReleaseEvent:
+    def _promotion(self, version: int) -> tuple[ReleaseId | None, ReleaseId]:
+        """Return the live release and the one that `version` names; raise NotFound."""
+        events = self.events()
+        known = by_version(events)
+        if version not in known:
+            raise NotFound(f"There is no release with version {version}.")
+        way = way_back(events)
+        return way[-1] if way else None, known[version]
+
+    def _roll_back(self) -> tuple[ReleaseId, ReleaseId]:
+        way = way_back(self.events())
+        if len(way) < 2:
+            raise Conflict("There is no earlier release to roll back to.")
+        return way[-1], way[-2]
+
+    def _differences(self, pointer: ReleaseId | None, contract: Contract) -> tuple[Difference, ...]:
+        """Return what changes from the live contract; nothing where that cannot be read: it must hold nobody up."""
+        if pointer is None:
+            return ()
+        try:
+            live = releases.read_contract(self.folder(pointer))
+        except ReleaseRefused:
+            return ()
+        return differences(live, contract)
+
+    def _move(
+        self, kind: str, target: ReleaseId, pointer: ReleaseId | None, reason: str, actor: str, breaking: bool
+    ) -> ReleaseEvent:
         if not reason.strip():
             raise UsageError("A reason is needed; it is kept in the release log.")
         adapter = self.check(self.folder(target), target.digest)
+        found = self._differences(pointer, adapter.contract)
+        flaws = [Flaw(one.pointer, BREAKING_CHANGE, one.detail) for one in found if one.breaking]
+        if flaws and not breaking:
+            raise BreakingChange(flaws)
         with self._store.writing() as connection:
             if _live(connection) != pointer:
                 raise Conflict("Another move of the live release came first; look at what is live now.")
-            event = self._write(connection, kind, target, reason, actor)
+            event = self._write(connection, kind, target, reason, actor, found)
         with self._lock:
             self._serving = adapter
         return event
 
-    def _write(self, connection: Connection, kind: str, release_id: ReleaseId, reason: str, actor: str) -> ReleaseEvent:
-        event = ReleaseEvent(kind, release_id, reason, actor, timestamp(self._clock()))
+    def _write(
+        self,
+        connection: Connection,
+        kind: str,
+        release_id: ReleaseId,
+        reason: str,
+        actor: str,
+        found: Sequence[Difference] = (),
+    ) -> ReleaseEvent:
+        breaking, shown = any(one.breaking for one in found), [one.as_json() for one in found]
+        event = ReleaseEvent(kind, release_id, reason, actor, timestamp(self._clock()), breaking, shown)
         connection.execute(
             insert(release_events).values(
-                kind=kind, reason=reason, actor=actor, created_at=event.created_at, **release_id.as_json()
+                kind=kind, reason=reason, actor=actor, created_at=event.created_at, breaking=breaking,
+                differences=shown, **release_id.as_json(),
             )
-        )
+        )  # fmt: skip
         return event
 
 
+def way_back(events: Sequence[ReleaseEvent]) -> list[ReleaseId]:
+    """Return the releases that roll-backs would go through, the live one last; `events` are newest first."""
+    way: list[ReleaseId] = []  # a promotion goes one step on, a roll-back one step back
+    for event in reversed(events):
+        if event.kind == "rolled_back":
+            way.pop()
+        elif event.kind == "promoted" and (not way or way[-1] != event.id):
+            way.append(event.id)
+    return way
+
+
+def by_version(events: Sequence[ReleaseEvent]) -> dict[int, ReleaseId]:
+    """Return what each version names: the release of the live name, else the newest; `events` are newest first.
+
+    Versions count through all names now; a deployment may hold older releases that share one.
+    """
+    way = way_back(events)
+    built = [event.id for event in reversed(events) if event.kind == "built"]
+    built.sort(key=lambda one: bool(way) and one.name == way[-1].name)  # of one version the last one wins
+    return {one.version: one for one in built}
+
+
 def _event(row: RowMapping) -> ReleaseEvent:
-    release_id = ReleaseId(row["name"], row["version"], row["digest"])
-    return ReleaseEvent(row["kind"], release_id, row["reason"], row["actor"], row["created_at"])
+    return ReleaseEvent(
+        kind=row["kind"],
+        id=ReleaseId(row["name"], row["version"], row["digest"]),
+        reason=row["reason"],
+        actor=row["actor"],
+        created_at=row["created_at"],
+        breaking=row["breaking"],
+        differences=row["differences"] or [],
+    )
 
 
 def _live(connection: Connection) -> ReleaseId | None:

@@ -2,7 +2,9 @@
 
     release.json      manifest: name, version, digest, the SHA-256 of every other file, library versions, seed
     contract.json     what goes in and comes out            policy.json       what to do with an answer
-    model.skops       the AI-assisted option                 rules.csv         the baseline, as text
+    model.skops       the AI-assisted option                 rules.csv         the baseline: keyword rules, or
+                                                             rules.json        rules on any field, or
+                                                             baseline.skops    any estimator
     golden.json       requests and the answers they must get
     evaluation.json   the figures on data kept apart         card.md           the same for people
 
@@ -12,6 +14,7 @@ temporary place and renamed, so there is never half a release.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +22,8 @@ import platform
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version as library_version
 from pathlib import Path
@@ -28,19 +33,21 @@ from . import estimators
 from .contract import Contract
 from .errors import ContractError, ReleaseRefused
 from .policy import Policy
+from .rulelist import RuleList
 from .rules import RuleTable
 
 MANIFEST = "release.json"
+LOCK = ".lock"
 FORMAT = 1
 FILES = (
     "contract.json",
     "policy.json",
     "model.skops",
-    "rules.csv",
     "golden.json",
     "evaluation.json",
     "card.md",
 )
+BASELINES = ("rules.csv", "rules.json", "baseline.skops")  # a release has one of these
 MAX_FILE = 256 << 20  # bytes
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
 
@@ -71,13 +78,17 @@ class Golden:
 
 @dataclass(frozen=True)
 class Release:
-    """A release in memory. `model` is a fitted scikit-learn estimator with `predict_proba`."""
+    """A release in memory.
+
+    `model` is a fitted scikit-learn estimator with `predict_proba`, or, for a value, with `predict_interval`; so is
+    `baseline`, or rules that answer as one.
+    """
 
     id: ReleaseId
     contract: Contract
     policy: Policy
     model: Any
-    baseline: RuleTable
+    baseline: Any
     golden: tuple[Golden, ...]
     evaluation: dict[str, Any]
     card: str
@@ -93,7 +104,8 @@ class Release:
 def write(release: Release, root: Path) -> Release:
     """Write a release below `root` as `<name>/<next version>` and return it with its version and digest.
 
-    The folder appears in one step; two builds at once get different versions.
+    Versions count through all names below `root`, so that a number names one release. The folder appears in one step;
+    two builds at once get different versions.
     """
     home = root / release.contract.name
     home.mkdir(parents=True, exist_ok=True)
@@ -110,17 +122,12 @@ def write(release: Release, root: Path) -> Release:
             "seed": release.seed,
         }
         digest = _digest(manifest)
-        while True:
-            version = 1 + max(versions(home), default=0)
+        with _one_build_at_a_time(root):
+            version = 1 + max((taken for name in root.iterdir() for taken in versions(name)), default=0)
             document = {**manifest, "version": version, "digest": digest}
             (building / MANIFEST).write_bytes(_json(document))
             building.chmod(0o755)
-            try:
-                building.rename(home / str(version))
-                break
-            except OSError:
-                if not (home / str(version)).exists():  # another build took the number: take the next
-                    raise
+            building.rename(home / str(version))
         _sync(home)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -128,17 +135,29 @@ def write(release: Release, root: Path) -> Release:
 
 
 def versions(home: Path) -> list[int]:
-    """Return the versions that lie in the folder of a name, in order."""
-    if not home.is_dir():
+    """Return the versions that lie in the folder of a name, in order; a hidden folder is no name."""
+    if not home.is_dir() or home.name.startswith("."):
         return []
     return sorted(int(p.name) for p in home.iterdir() if p.name.isascii() and p.name.isdigit() and p.is_dir())
 
 
-def read(path: Path, expected_digest: str | None = None) -> Release:
+@contextmanager
+def _one_build_at_a_time(root: Path) -> Iterator[None]:
+    """Hold the numbers below `root`: between the look at what is taken and the rename nobody else may take one."""
+    descriptor = os.open(root / LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] = ()) -> Release:
     """Read a release folder; raise ReleaseRefused saying why it is not accepted, without naming where it lies.
 
     Every file must be there, be a plain file and have its digest before any of them is interpreted.
     `expected_digest` is the one that the ledger wrote down: the manifest's own only proves that it agrees with itself.
+    `trusted` are types of the operator's own that an estimator may hold.
     """
     manifest = _manifest(path)
     contents = _checked_files(path, manifest)
@@ -152,7 +171,7 @@ def read(path: Path, expected_digest: str | None = None) -> Release:
     try:
         contract = Contract.from_json(_parsed(contents, "contract.json"))
         policy = Policy.from_json(_parsed(contents, "policy.json"))
-        baseline = RuleTable.from_csv(contents["rules.csv"].decode(), contract)
+        baseline = _read_baseline(contents, contract, trusted)
         golden = tuple(Golden(**row) for row in _parsed(contents, "golden.json")["requests"])
         card = contents["card.md"].decode()
     except (ContractError, UnicodeDecodeError, TypeError, KeyError) as error:
@@ -163,7 +182,7 @@ def read(path: Path, expected_digest: str | None = None) -> Release:
         id=ReleaseId(manifest["name"], manifest["version"], manifest["digest"]),
         contract=contract,
         policy=policy,
-        model=estimators.load(contents["model.skops"], "model.skops"),
+        model=estimators.load(contents["model.skops"], "model.skops", trusted),
         baseline=baseline,
         golden=golden,
         evaluation=_parsed(contents, "evaluation.json"),
@@ -178,7 +197,10 @@ def read_contract(path: Path) -> Contract:
     content = _plain_file(path / "contract.json")
     if _sha256(content) != _manifest(path)["files"].get("contract.json"):
         raise ReleaseRefused("contract.json was changed after the release was made: its digest differs.")
-    return Contract.from_json(_parsed({"contract.json": content}, "contract.json"))
+    try:
+        return Contract.from_json(_parsed({"contract.json": content}, "contract.json"))
+    except (ContractError, TypeError) as error:
+        raise ReleaseRefused(str(error)) from error
 
 
 def libraries_here() -> dict[str, str]:
@@ -197,11 +219,27 @@ def _contents(release: Release) -> dict[str, bytes]:
         "contract.json": _json(release.contract.as_json()),
         "policy.json": _json(release.policy.as_json()),
         "model.skops": estimators.dump(release.model),
-        "rules.csv": release.baseline.to_csv().encode(),
+        **_baseline_file(release.baseline),
         "golden.json": _json(golden),
         "evaluation.json": _json(release.evaluation),
         "card.md": release.card.encode(),
     }
+
+
+def _baseline_file(baseline: Any) -> dict[str, bytes]:
+    if isinstance(baseline, RuleTable):
+        return {"rules.csv": baseline.to_csv().encode()}
+    if isinstance(baseline, RuleList):
+        return {"rules.json": baseline.to_json().encode()}
+    return {"baseline.skops": estimators.dump(baseline)}
+
+
+def _read_baseline(contents: dict[str, bytes], contract: Contract, trusted: Sequence[str]) -> Any:
+    if "rules.csv" in contents:
+        return RuleTable.from_csv(contents["rules.csv"].decode(), contract)
+    if "rules.json" in contents:
+        return RuleList.from_json(contents["rules.json"].decode(), contract)
+    return estimators.load(contents["baseline.skops"], "baseline.skops", trusted)
 
 
 def _json(document: Any) -> bytes:
@@ -245,11 +283,13 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _checked_files(path: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
     listed, there = set(manifest["files"]), {entry.name for entry in path.iterdir()}
-    if listed != set(FILES) or there != listed | {MANIFEST}:
-        odd = sorted((listed | there) ^ (set(FILES) | {MANIFEST})) or sorted(there ^ (listed | {MANIFEST}))
-        raise ReleaseRefused(f"The folder must hold and list just {', '.join(FILES)}; wrong: {', '.join(odd)}.")
+    wanted = {*FILES, next((name for name in BASELINES if name in listed), BASELINES[0])}
+    if listed != wanted or there != listed | {MANIFEST}:
+        odd = sorted((listed | there) ^ (wanted | {MANIFEST})) or sorted(there ^ (listed | {MANIFEST}))
+        files = f"{', '.join(FILES)} and one of {', '.join(BASELINES)}"
+        raise ReleaseRefused(f"The folder must hold and list just {files}; wrong: {', '.join(odd)}.")
     contents = {}
-    for name in FILES:
+    for name in sorted(wanted):
         contents[name] = _plain_file(path / name)
         if _sha256(contents[name]) != manifest["files"][name]:
             raise ReleaseRefused(f"{name} was changed after the release was made: its digest differs.")

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from .contract import Contract, Field, Record, Value
@@ -42,6 +42,9 @@ _WORDS = [
     "100%",
     "x/y",
 ]
+
+
+_DAY = datetime(2020, 1, 1)  # noqa: DTZ001 (a table's dates have no zone)
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def _valid_value(field: Field, rng: random.Random) -> Value:
     if field.kind == "category" and (field.choices or field.seen_choices):
         return rng.choice(field.choices or field.seen_choices or ())
     if field.kind == "date":
-        first = _day(field, field.seen_minimum, date(2020, 1, 1))
-        last = _day(field, field.seen_maximum, date(2025, 12, 31))
+        first = _day(field, field.seen_minimum, _DAY)
+        last = _day(field, field.seen_maximum, _DAY + timedelta(days=2000))
         return (first + timedelta(days=rng.randint(0, (last - first).days))).strftime(field.date_format)
     if field.kind in ("number", "integer"):
         low, high = field.limits
@@ -115,7 +118,7 @@ def _seen(limit: Any, otherwise: float) -> Any:
     return otherwise if limit is None else limit
 
 
-def _day(field: Field, limit: Any, otherwise: date) -> date:
+def _day(field: Field, limit: Any, otherwise: datetime) -> datetime:
     return otherwise if limit is None else field.parse_date(str(limit))
 
 
@@ -159,7 +162,7 @@ def _broken_values(field: Field) -> Iterator[tuple[str, Any, str]]:
     yield "type: number", 3, "wrong_type"
     yield "type: boolean", True, "wrong_type"
     if field.kind == "date":
-        yield "day", date(2020, 1, 1).strftime(field.date_format.replace("%d", "32")), "not_a_date"
+        yield "day", _DAY.strftime(field.date_format.replace("%d", "32")), "not_a_date"
         yield "format", "soon", "not_a_date"
     elif field.choices is not None:
         yield "choices", "".join(field.choices) + "?", "not_a_choice"

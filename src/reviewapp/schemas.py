@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import marshmallow
 from marshmallow import ValidationError, fields
 
-from .contract import CONTROL_CHARACTER, Contract, Field, Outcome, Record, Value
+from .contract import CONTROL_CHARACTER, NOTHING, Contract, Field, Outcome, Record, Value
 from .errors import Flaw, InvalidInput, pointer
 from .stages import stage
 
@@ -140,15 +140,19 @@ def checker(field: Field) -> Callable[[Any], Value]:
     return kinds[field.kind](field)
 
 
-def from_text(field: Field, text: str) -> Value:
+def from_text(field: Field, text: str, missing: Sequence[str] = NOTHING) -> Value:
     """Return what `text`, typed into a form or standing in a CSV cell, means for a field.
 
-    Empty text is a missing value where null is allowed, and empty text where the field is text.
+    Where null is allowed, the texts in `missing` and in the field's own list stand for it, and so does empty text that
+    can be nothing else.
     """
-    if text == "" and field.nullable:
+    nothing = text in missing or text in field.missing
+    if field.nullable and (nothing or (text == "" and "" not in (field.choices or field.seen_choices or ()))):
         return None
     trimmed = text.strip(" \t\r\n")
     if field.kind in ("number", "integer", "boolean", "date") and not trimmed:
+        if field.nullable:
+            return None
         raise Broken(MISSING.code, MISSING.detail)
     if field.kind == "integer" and _WHOLE_TEXT.fullmatch(trimmed):
         return int(trimmed.partition(".")[0]) if len(trimmed) < 400 else math.copysign(math.inf, -(trimmed[0] == "-"))
@@ -172,16 +176,16 @@ class _Flaws:
 
 
 class _Member(_Flaws, fields.Field[Value]):
-    def __init__(self, field: Field, *, text: bool, **kwargs: Any) -> None:
+    def __init__(self, field: Field, *, text: bool, missing: Sequence[str] = NOTHING, **kwargs: Any) -> None:
         if not field.required:
             kwargs["load_default"] = None
         super().__init__(data_key=field.name, required=field.required, allow_none=field.nullable, **kwargs)
-        self._field, self._check, self._text = field, checker(field), text
+        self._field, self._check, self._text, self._missing = field, checker(field), text, missing
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> Value:
         try:
             if self._text:
-                value = from_text(self._field, _plain_text(value))
+                value = from_text(self._field, _plain_text(value), self._missing)
                 if value is None:
                     return None
             return self._check(value)
@@ -212,8 +216,8 @@ class _Schema(marshmallow.Schema):
     error_messages = {"unknown": UNKNOWN, "type": NOT_AN_OBJECT}  # type: ignore[dict-item]  # noqa: RUF012
 
 
-def _schema_of(members: Sequence[Field], *, text: bool) -> type[_Schema]:
-    body: dict[str, Any] = {f"f{i}": _Member(field, text=text) for i, field in enumerate(members)}
+def _schema_of(members: Sequence[Field], *, text: bool, missing: Sequence[str]) -> type[_Schema]:
+    body: dict[str, Any] = {f"f{i}": _Member(field, text=text, missing=missing) for i, field in enumerate(members)}
     return type("Record", (_Schema,), body)
 
 
@@ -241,10 +245,10 @@ def _unknown_last(item: tuple[Any, Any]) -> tuple[bool, str]:
 class RecordSchema:
     """Checks objects made of given fields; the inside of every schema of this module."""
 
-    def __init__(self, members: Sequence[Field], *, text: bool = False) -> None:
+    def __init__(self, members: Sequence[Field], *, text: bool = False, missing: Sequence[str] = NOTHING) -> None:
         self.members = tuple(members)
         self.names = {f"f{i}": field.name for i, field in enumerate(members)}
-        self.type = _schema_of(members, text=text)
+        self.type = _schema_of(members, text=text, missing=missing)
         self._schema = self.type()
 
     @stage("validate")
@@ -357,27 +361,49 @@ MOVE_REASON = Field(
 )
 
 
-class MoveRequest(_Envelope):
-    """`{"reason": …}` of a promotion or a roll-back."""
+BREAKING = Field(
+    name="breaking", kind="boolean", title="Callers are ready for this", required=False, nullable=True,
+    description="Needed where the contract changes in a way that breaks callers.",
+)  # fmt: skip
 
-    def __init__(self) -> None:
-        super().__init__({MOVE_REASON.name: _Member(MOVE_REASON, text=False)})
+
+class MoveRequest(_Envelope):
+    """`{"reason": …}` of a roll-back; text mode reads the page's form."""
+
+    def __init__(self, *, text: bool = False) -> None:
+        super().__init__({MOVE_REASON.name: _Member(MOVE_REASON, text=text)})
 
     def load(self, body: Any) -> str:
-        reason: str = self._load(body)["reason"]
-        if not reason.strip():
-            raise InvalidInput([Flaw(pointer("reason"), MISSING.code, "A reason is needed; it is kept in the log.")])
-        return reason
+        return _said(self._load(body)["reason"])
+
+
+class PromoteRequest(_Envelope):
+    """`{"reason": …, "breaking": true}` of a promotion; text mode reads the page's form."""
+
+    def __init__(self, *, text: bool = False) -> None:
+        super().__init__({field.name: _Member(field, text=text) for field in (MOVE_REASON, BREAKING)})
+
+    def load(self, body: Any) -> tuple[str, bool]:
+        """Return the reason, and whether the callers are ready; left out or null they are not."""
+        loaded = self._load(body)
+        return _said(loaded["reason"]), bool(loaded["breaking"])
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise InvalidInput([Flaw(pointer("reason"), MISSING.code, "A reason is needed; it is kept in the log.")])
+    return reason
 
 
 # Each is compiled once: a contract or an outcome lives as long as its release is loaded.
 prediction_request = lru_cache(maxsize=8)(PredictionRequest)
 batch_request = lru_cache(maxsize=8)(BatchRequest)
 verdict_request = lru_cache(maxsize=8)(VerdictRequest)
-move_request = lru_cache(maxsize=1)(MoveRequest)
+move_request = lru_cache(maxsize=2)(MoveRequest)
+promote_request = lru_cache(maxsize=2)(PromoteRequest)
 
 
 @lru_cache(maxsize=8)
 def form_schema(contract: Contract) -> RecordSchema:
     """Return the schema in text mode, for forms and CSV cells."""
-    return RecordSchema(contract.fields, text=True)
+    return RecordSchema(contract.fields, text=True, missing=contract.missing)

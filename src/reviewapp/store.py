@@ -115,6 +115,8 @@ release_events = Table(
     Column("reason", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("created_at", String(24), nullable=False),
+    Column("breaking", Boolean, nullable=False, server_default=false()),
+    Column("differences", JSON(none_as_null=True)),
 )
 
 idempotency_keys = Table(

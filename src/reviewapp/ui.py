@@ -18,16 +18,45 @@ from flask.typing import ResponseReturnValue
 from . import lookups, snippets
 from .adapter import ModelAdapter
 from .contract import Field, Record
-from .errors import Flaw, InvalidInput, NotFound, NotReady, Unauthenticated, UsageError
+from .errors import (
+    BreakingChange,
+    Flaw,
+    InvalidInput,
+    NotFound,
+    NotReady,
+    ReviewappError,
+    Unauthenticated,
+    UsageError,
+    pointer,
+)
 from .evidence.pack import Pack, changed_files
 from .forms import Input, as_typed, inputs, mistakes, typed
 from .lookups import FILTERS, option
-from .pages import ContractPage, EvidencePage, HistoryPage, Judgement, RecordPage, ReleasesPage, SignInPage, TryPage
+from .pages import (
+    ContractPage,
+    EvidencePage,
+    HistoryPage,
+    Judgement,
+    MovePage,
+    RecordPage,
+    ReleasesPage,
+    SignInPage,
+    TryPage,
+)
 from .parts import parts
 from .prediction import Call, Prediction
 from .protocol import answer, read_form, read_query, request_id, wants_json
+from .registry import BREAKING_CHANGE
 from .samples import example_record, valid_record
-from .schemas import form_schema, verdict_fields, verdict_request
+from .schemas import (
+    BREAKING,
+    MOVE_REASON,
+    form_schema,
+    move_request,
+    promote_request,
+    verdict_fields,
+    verdict_request,
+)
 from .security import COOKIE, EVERYBODY, client, drop_session, keep_session, known_client, needs
 from .stages import stage
 from .wording import VERDICT_WORDS, Story, tell
@@ -49,7 +78,12 @@ NAVIGATION = (  # the page, its name, the role it needs, and the views that belo
     ("ui.try_it", "Try", "submit", ("ui.try_it", "ui.submit")),
     ("ui.history", "History", "review", ("ui.history", "ui.show_record", "ui.give_verdict")),
     ("ui.show_contract", "Contract", EVERYBODY, ("ui.show_contract",)),
-    ("ui.show_releases", "Releases", "submit", ("ui.show_releases",)),
+    (
+        "ui.show_releases",
+        "Releases",
+        "submit",
+        ("ui.show_releases", "ui.confirm_promotion", "ui.promote", "ui.confirm_roll_back", "ui.roll_back"),
+    ),
     ("ui.show_evidence", "Evidence", "submit", ("ui.show_evidence",)),
 )
 
@@ -79,7 +113,7 @@ def _show(template: str, page: Any, status: int = 200) -> Response:
     return shown
 
 
-def _show_mistakes(template: str, page: Any, error: InvalidInput) -> Response:
+def _show_mistakes(template: str, page: Any, error: ReviewappError) -> Response:
     """Return a page with the mistakes marked in it, or, for a program, the problem itself."""
     if wants_json():
         raise error
@@ -216,8 +250,7 @@ def _story(prediction: Prediction) -> Story:
         release = parts.registry.adapter().release
     except NotReady:  # what was answered can be read, and judged, also while nothing answers
         return tell(prediction)
-    threshold = release.policy.threshold if release.id == prediction.release else None
-    return tell(prediction, release.contract, threshold)
+    return tell(prediction, release.contract, release.policy if release.id == prediction.release else None)
 
 
 def _judgement(
@@ -264,6 +297,62 @@ def show_releases() -> ResponseReturnValue:
     except NotReady as error:
         release, active, problem = None, None, error.detail
     return _show("releases.html", ReleasesPage(release, active, problem, lookups.releases(), parts.registry.events()))
+
+
+@ui.get("/releases/<int:version>/promote")
+@needs("admin")
+def confirm_promotion(version: int) -> ResponseReturnValue:
+    """What the promotion of a version changes, and the form that does it."""
+    return _show("move.html", _promotion(version))
+
+
+@ui.post("/releases/<int:version>/promote")
+@needs("admin")
+def promote(version: int) -> ResponseReturnValue:
+    """Let another version answer from now on."""
+    text = typed((MOVE_REASON, BREAKING), read_form(parts.settings.max_body))
+    try:
+        reason, breaking = promote_request(text=True).load(text)
+        parts.registry.promote(version, reason, client().name, breaking)
+    except (InvalidInput, BreakingChange) as error:
+        return _show_mistakes("move.html", _promotion(version, text, error), error)
+    return redirect(url_for(".show_releases"), 303)
+
+
+@ui.get("/releases/rollback")
+@needs("admin")
+def confirm_roll_back() -> ResponseReturnValue:
+    """What a roll-back changes, and the form that does it."""
+    return _show("move.html", _roll_back())
+
+
+@ui.post("/releases/rollback")
+@needs("admin")
+def roll_back() -> ResponseReturnValue:
+    """Let the release that was live before answer again."""
+    text = typed((MOVE_REASON,), read_form(parts.settings.max_body))
+    try:
+        parts.registry.roll_back(move_request(text=True).load(text), client().name)
+    except InvalidInput as error:
+        return _show_mistakes("move.html", _roll_back(text, error.errors), error)
+    return redirect(url_for(".show_releases"), 303)
+
+
+def _promotion(version: int, text: dict[str, str] | None = None, error: ReviewappError | None = None) -> MovePage:
+    target, found = parts.registry.compare(version)
+    fields, flaws = [MOVE_REASON], list(error.errors) if isinstance(error, InvalidInput) else []
+    if any(one.breaking for one in found):
+        fields.append(replace(BREAKING, required=True, nullable=False))  # here it must be answered
+        if isinstance(error, BreakingChange) or (text is not None and not text.get(BREAKING.name)):
+            flaws.append(Flaw(pointer(BREAKING.name), BREAKING_CHANGE, "Say yes if the callers are ready for this."))
+    drawn = inputs(fields, text, flaws, form="move")
+    return MovePage(False, parts.registry.live(), target, found, drawn, mistakes(drawn, flaws))
+
+
+def _roll_back(text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()) -> MovePage:
+    target, found = parts.registry.compare_back()
+    drawn = inputs([MOVE_REASON], text, flaws, form="move")
+    return MovePage(True, parts.registry.live(), target, found, drawn, mistakes(drawn, flaws))
 
 
 @ui.get("/evidence")

@@ -12,8 +12,8 @@ from typing import Any
 
 from .contract import Contract, Record, Value
 from .errors import pointer
-from .policy import LOW_CONFIDENCE, OPTIONS_DISAGREE, OUTSIDE_SEEN
-from .prediction import Prediction
+from .policy import LOW_CONFIDENCE, OPTIONS_DISAGREE, OUTSIDE_SEEN, WIDE_INTERVAL, Policy
+from .prediction import Prediction, differ
 from .samples import as_text
 
 OPTION_WORDS = {"baseline": "Baseline", "model": "Model"}
@@ -33,8 +33,10 @@ _LIKELY = (  # from this confidence on, in words
 _ADVICE = {  # what to do next; of several reasons the first one that holds
     OUTSIDE_SEEN: "Check the value named below. If it is right, decide without the model: it has seen nothing like it.",
     LOW_CONFIDENCE: "Read the request and decide yourself; take the answer for no more than a hint.",
+    WIDE_INTERVAL: "Estimate it yourself; take the value for no more than a hint.",
     OPTIONS_DISAGREE: "Read the request and decide yourself which of the two answers is right.",
 }
+LABELS = 6  # so many labels are shown one by one, the others together
 WORDS = 6  # of a text, so many are shown one by one
 AUTO_ADVICE = "Nothing needs to be done. If you see that it is wrong, say so below: that is how mistakes come to light."
 DIFFER_ADVICE = "The baseline differs, and the policy goes by the model. If you see that it is wrong, say so below."
@@ -50,8 +52,8 @@ def percent(share: float) -> str:
 
 
 def signed(number: float) -> str:
-    """Return a figure with its sign, as it is typeset."""
-    return f"{number:+.2f}".replace("-", "−")
+    """Return a figure with its sign, as it is typeset; one that is not small without decimals."""
+    return f"{number:+,.{2 if abs(number) < 100 else 0}f}".replace("-", "−")
 
 
 def excerpt(record: Record | None, length: int = 90) -> str:
@@ -88,13 +90,16 @@ class Effects:
 
 @dataclass(frozen=True)
 class Story:
-    """One prediction as the pages tell it. `options` are (name, output), the baseline first."""
+    """One prediction as the pages tell it. `answers` are (option, what it says), the baseline first.
+
+    `shares` are (what, the figure of each option): probabilities by label, or the interval of a value.
+    """
 
     prediction: Prediction
     decision: str
     advice: str
     confidence: str
-    options: list[tuple[str, dict[str, Any]]]
+    answers: list[tuple[str, str]]
     differ: bool
     shares: list[tuple[str, list[str]]]
     warnings: list[tuple[str, str]]
@@ -102,33 +107,68 @@ class Story:
     effects: Effects | None
 
 
-def tell(prediction: Prediction, contract: Contract | None = None, threshold: float | None = None) -> Story:
+def tell(prediction: Prediction, contract: Contract | None = None, policy: Policy | None = None) -> Story:
     """Return the story of a prediction; `contract` gives the fields their labels, also where it is a later one.
 
-    `threshold` is the confidence that the policy of its release asks for, where that is known.
+    `policy` is that of the prediction's own release, where that is known.
     """
     labels = {one.name: one.label for one in contract.fields} if contract else {}
+    unit = contract.outcome.unit if contract else ""
     outputs = {prediction.option: prediction.output}
     if prediction.comparison is not None:
         outputs[prediction.comparison["option"]] = prediction.comparison["output"]
     options = [(OPTION_WORDS[name], outputs[name]) for name in OPTION_WORDS if name in outputs]
-    differ = len({output["label"] for _, output in options}) > 1
+    differing = len(options) == 2 and differ(options[0][1], options[1][1])
     advice = [words for reason, words in _ADVICE.items() if reason in prediction.reasons]
     return Story(
         prediction=prediction,
-        decision=_decision(prediction, threshold),
-        advice=[*advice, DIFFER_ADVICE if differ else AUTO_ADVICE][0],
-        confidence=_confidence(prediction),
-        options=options,
-        differ=differ,
-        shares=[
-            (label, [percent(output["probabilities"][label]) for _, output in options])
-            for label in sorted(prediction.output["probabilities"], key=lambda name: -_most(options, name))
-        ],
+        decision=_decision(prediction, policy),
+        advice=[*advice, DIFFER_ADVICE if differing else AUTO_ADVICE][0],
+        confidence=_confidence(prediction) if "label" in prediction.output else _reach(prediction, unit, policy),
+        answers=[(name, answered(output, unit)) for name, output in options],
+        differ=differing,
+        shares=_shares(options),
         warnings=_warnings(prediction, labels),
         request=[(labels.get(name, name), _value(value)) for name, value in (prediction.input or {}).items()],
         effects=None if prediction.explanation is None else _effects(prediction.explanation, prediction.output, labels),
     )
+
+
+def answered(output: Mapping[str, Any], unit: str = "") -> str:
+    """Return what an option says: its label, or its value."""
+    return output["label"] if "label" in output else figure(output["value"], output) + (f" {unit}" if unit else "")
+
+
+def how_sure(output: Mapping[str, Any]) -> str:
+    """Return how far an output is to be relied on, in a word or two: its confidence, or its interval."""
+    return percent(output["confidence"]) if "label" in output else _interval(output)
+
+
+def figure(number: float, output: Mapping[str, Any]) -> str:
+    """Return a number of an output with the digits that its interval leaves meaningful."""
+    width = output["high"] - output["low"] or abs(output["value"]) or 1.0
+    digits = max(0, 2 - math.floor(math.log10(width)))
+    shown = f"{number:,.{min(digits, 12)}f}".replace("-", "−")
+    return shown.removeprefix("−") if not shown.strip("−0.,") else shown
+
+
+def _interval(output: Mapping[str, Any]) -> str:
+    return f"{figure(output['low'], output)} to {figure(output['high'], output)}"
+
+
+def _shares(options: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[str]]]:
+    """Return the figures below the answers: the likeliest labels, the others together; or the intervals."""
+    if "label" not in options[0][1]:
+        return [("Interval", [_interval(output) for _, output in options])]
+    shares = [output["probabilities"] for _, output in options]
+    ranked = sorted(shares[-1], key=lambda label: -max(share.get(label, 0.0) for share in shares))
+    shown = ranked if len(ranked) <= LABELS + 1 else ranked[:LABELS]
+    rows = [(label, [percent(share[label]) if label in share else "–" for share in shares]) for label in shown]
+    rest = ranked[len(shown) :]
+    if rest:
+        sums = [percent(sum(share.get(label, 0.0) for label in rest)) for share in shares]
+        rows.append((f"{len(rest)} other labels", sums))
+    return rows
 
 
 def _value(value: Value) -> str:
@@ -139,21 +179,32 @@ def _value(value: Value) -> str:
     return as_text(value)
 
 
-def _most(options: Sequence[tuple[str, dict[str, Any]]], label: str) -> float:
-    return max(float(output["probabilities"][label]) for _, output in options)
-
-
-def _decision(prediction: Prediction, threshold: float | None) -> str:
+def _decision(prediction: Prediction, policy: Policy | None) -> str:
     if prediction.decision == "auto":
         drawn = " It was drawn by lot for a person to check all the same." if prediction.audit else ""
         return f"This answer may be used as it is.{drawn}"
-    needed = "" if threshold is None else f" (the policy asks for {percent(threshold)})"
+    asked, widest = "", ""
+    if policy is not None:
+        asked = f" (the policy asks for {percent(policy.threshold)})"
+        if policy.widest_interval is not None:
+            widest = f" (the policy allows a width of {policy.widest_interval:,.6g})"
     words = {
-        LOW_CONFIDENCE: f"the {prediction.option} is not confident enough{needed}",
+        LOW_CONFIDENCE: f"the {prediction.option} is not confident enough{asked}",
+        WIDE_INTERVAL: f"the interval of the {prediction.option} is too wide{widest}",
         OUTSIDE_SEEN: "a value lies outside of what training saw",
         OPTIONS_DISAGREE: "the model and the baseline disagree",
     }
     return f"A person must look at this, because {', and '.join(words[reason] for reason in prediction.reasons)}."
+
+
+def _reach(prediction: Prediction, unit: str, policy: Policy | None) -> str:
+    """Return what the interval of a value means."""
+    output = prediction.output
+    of_100 = "most" if policy is None or policy.coverage is None else f"about {100 * policy.coverage:.0f} of 100"
+    subject = f"The {prediction.option} expects {_interval(output)}{f' {unit}' if unit else ''}"
+    if OUTSIDE_SEEN in prediction.reasons:
+        return f"{subject}, but do not rely on this interval: it was not tested on values like these."
+    return f"{subject}: {of_100} such intervals hold the true value."
 
 
 def _confidence(prediction: Prediction) -> str:
@@ -187,6 +238,8 @@ def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: 
             rest = sum(term["contribution"] for term in ranked[WORDS:])
             terms.append(effect("all other words", shown["other_terms"] + rest))
         drawn.append(effect(labels.get(shown["field"], shown["field"]), shown["contribution"], terms))
+    if explanation["scale"] == "value":
+        return _effects_on_value(explanation, output, drawn)
     label = explanation["label"]
     if explanation["method"] == "linear":
         against = explanation["against"]
@@ -201,6 +254,22 @@ def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: 
     probability = percent(output["probabilities"][label])
     return Effects(
         meaning=f"How much each field adds to the probability of {label} ({probability}), against leaving it empty.",
+        sum="Measured by leaving out one field at a time; together they need not add up.",
+        fields=drawn,
+    )
+
+
+def _effects_on_value(explanation: Mapping[str, Any], output: Mapping[str, Any], drawn: list[Effect]) -> Effects:
+    value = figure(output["value"], output)
+    if explanation["method"] == "linear":
+        start = figure(explanation["intercept"], output)
+        return Effects(
+            meaning="What each field adds to the value or takes from it. Exact: the model adds it up.",
+            sum=f"Start {start}, with all of the above {value}.",
+            fields=drawn,
+        )
+    return Effects(
+        meaning=f"How much each field adds to the value ({value}), against leaving it empty.",
         sum="Measured by leaving out one field at a time; together they need not add up.",
         fields=drawn,
     )

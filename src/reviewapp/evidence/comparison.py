@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 
 from ..contract import Record
-from ..evaluation import figures
+from ..evaluation import RESAMPLES, figures, mean_interval, wilson
 from ..frames import to_frame
-from ..monitoring import wilson
 from .answers import BASELINE, BASELINE_OWN, MODEL, Answers, options
 from .confidence import calibration_error, calibration_table, threshold_table
 from .running import Subject
@@ -26,7 +25,6 @@ from .tables import TIMING, Column, Row, Table, key
 
 PARTS = ("test", "later_drift")
 MANUAL = "manual"  # a person reads everything
-RESAMPLES = 9999
 SMALLEST = 30  # rows of a slice, below which a share says nothing
 TIMED = 200  # single answers a latency is the median of
 
@@ -61,7 +59,7 @@ def _options_table(subject: Subject, parts: dict[str, dict[str, Answers]]) -> Ta
             accuracy = wilson(int(answers.right.sum()), n)
             referred = wilson(n - automatic, n)
             wrong = int((answers.automatic & ~answers.right).sum())
-            cost = _interval(answers.cost, subject.seed)
+            cost = mean_interval(answers.cost, subject.seed)
             rows.append(
                 {
                     "part": part,
@@ -127,16 +125,6 @@ def _median_latency(subject: Subject, option: str) -> float:
     return 1000 * float(np.median(taken))
 
 
-def _interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a mean over rows."""
-    if (values == values[0]).all():
-        return float(values[0]), float(values[0])
-    found = bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, batch=500, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
 # ---- against each other -----------------------------------------------------------------------------------------
 
 
@@ -181,7 +169,7 @@ def _differences_table(subject: Subject, parts: dict[str, dict[str, Answers]]) -
             ("accuracy", BASELINE, model.right.astype(float) - baseline.right),
             ("Brier", BASELINE, _brier(model) - _brier(baseline)),
         ):
-            low, high = _interval(values, subject.seed)
+            low, high = mean_interval(values, subject.seed)
             rows.append(
                 {"part": part, "measure": measure, "against": against, "n": len(values),
                  "difference": float(values.mean()), "low": low, "high": high}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..monitoring import wilson
+from ..evaluation import wilson
 from .answers import BASELINE, MODEL, Answers
 from .tables import Column, Row, Table, key
 

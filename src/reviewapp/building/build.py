@@ -1,0 +1,245 @@
+"""Build a release from a table: read, infer the contract, split, choose, calibrate, evaluate, write."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from .. import estimators
+from .. import release as releases
+from ..adapter import ModelAdapter
+from ..calibration import CalibratedClassifier, IntervalRegressor
+from ..errors import UntrustedTypes, UsageError
+from ..frames import to_frame
+from ..golden import with_golden
+from ..policy import Policy, RollbackRule, choose_threshold
+from ..release import Release, ReleaseId
+from ..rulelist import RuleList
+from ..trust import TrustedTypes
+from . import given
+from .candidates import candidates, choose, fit
+from .card import card, described
+from .figures import evaluate
+from .infer import Asked
+from .rows import Labelled
+from .simple import simple_baseline, with_margin
+from .subject import Subject, subject
+
+SEED = 20260131
+GOLDEN = 18  # beside the samples
+STEPS = 7  # at most so many are told to `progress`
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What `reviewapp build` was asked for; None: not said.
+
+    Costs share one unit, `widest_interval` has the target's.
+    """
+
+    data: Path
+    asked: Asked
+    name: str | None = None
+    contract: Path | None = None
+    pipeline: str | None = None
+    baseline: str | None = None
+    trust: tuple[str, ...] = ()
+    cost_wrong: float = 10.0
+    cost_review: float = 2.0
+    coverage: float = 0.9
+    widest_interval: float | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """The release as it lies there, and what a person should know of how it came about."""
+
+    release: Release
+    notes: tuple[str, ...]
+
+
+def build(order: Order, root: Path, trust: TrustedTypes, progress: Progress = lambda step: None) -> Built:
+    """Build a release below `root`; the same call on the same machine makes the same digest each time.
+
+    Raises UsageError with one sentence where the table, the pipeline and what was asked do not go together; nothing is
+    written then.
+    """
+    _check_costs(order)
+    np.random.seed(SEED)
+    trusted = (*trust.names(), *order.trust)
+    progress("read")
+    pipeline = None if order.pipeline is None else given.load_given(order.pipeline, "--pipeline", trusted)
+    baseline = None if order.baseline is None else given.load_given(order.baseline, "--baseline", trusted)
+    of_table = subject(order.data, order.asked, order.name, order.contract, SEED, pipeline)
+    with threadpool_limits(1):  # with more threads the sums of a fit depend on how many there are
+        model, choice, notes = _model(pipeline, of_table, progress)
+        progress("calibrate")
+        rows = of_table.parts["calibrate"].records
+        contract, narrowed = given.narrowed(model, of_table.contract, rows, "--pipeline")
+        of_table = replace(of_table, contract=contract, notes=of_table.notes + narrowed)
+        model = _calibrated(model, of_table, order.coverage, "--pipeline")
+        rules = _baseline(baseline, of_table, order.coverage)
+        needed: set[str] = set()
+        model = _as_stored(model, "--pipeline", trusted, needed)
+        if not isinstance(rules, RuleList):
+            rules = _as_stored(rules, "--baseline", trusted, needed)
+        progress("evaluate")
+        release = _release(order, of_table, model, rules, choice, (*of_table.notes, *notes))
+    progress("write")
+    trust.add({name: given.folder_of(name) for name in order.trust if name in needed})
+    return Built(releases.write(release, root), (*of_table.notes, *notes))
+
+
+def _check_costs(order: Order) -> None:
+    if not 0 < order.cost_review < order.cost_wrong:
+        raise UsageError(
+            f"--cost-review ({order.cost_review:g}) must lie above 0 and below --cost-wrong ({order.cost_wrong:g}): "
+            "else everything, or nothing, would go to a person."
+        )
+
+
+# ---- both options -----------------------------------------------------------------------------------------------
+
+
+def _model(pipeline: Any, of: Subject, progress: Progress) -> tuple[Any, dict[str, Any] | None, list[str]]:
+    """Return the fitted estimator, how it was chosen (None where it was given), and notes."""
+    train = of.parts["train"]
+    frame = to_frame(of.contract, train.records)
+    if pipeline is None:
+        found = candidates(of.contract, len(train), SEED)
+        name, choice = choose(found, frame, train.answers, SEED, progress)
+        progress(f"fit {name}")
+        return fit(found[name], frame, np.asarray(train.answers)), choice, []
+    progress("fit")
+    return _given(pipeline, of, "--pipeline")
+
+
+def _given(estimator: Any, of: Subject, option: str) -> tuple[Any, None, list[str]]:
+    """Return the caller's estimator, fitted, with one job, and found to answer rows of the table."""
+    given.check_task(estimator, of.contract.outcome.task, option)
+    notes = []
+    if given.is_fitted(estimator):
+        notes.append(f"{option} came fitted: if it was fitted on rows of this table, the figures flatter it.")
+    else:
+        train = of.parts["train"]
+        seeded = given.seeded(estimator, SEED)
+        frame = to_frame(of.contract, train.records)
+        estimator, warned = given.fit(seeded, frame, given.typed(train.answers), option)
+        notes += warned
+    estimator = given.one_job(given.best_of(estimator))
+    given.check_answers(estimator, of.contract, [row for part in of.parts.values() for row in part.records], option)
+    return estimator, None, notes
+
+
+def _calibrated(estimator: Any, of: Subject, coverage: float, option: str) -> Any:
+    """Return the fitted estimator with calibrated probabilities, or intervals."""
+    rows = of.parts["calibrate"]
+    frame = to_frame(of.contract, rows.records)
+    if of.contract.outcome.task == "regression":
+        return IntervalRegressor(estimator, coverage).fit(frame, rows.answers)
+    names = given.names_of_classes(estimator, of.contract.outcome.labels, option)
+    strange = sorted(set(names.values()) - set(of.contract.outcome.labels))
+    if strange:
+        raise UsageError(f"{option} answers {strange[0]!r}, too, which is no label of the contract.")
+    given.check_labels(estimator, names, frame, option)
+    return CalibratedClassifier(estimator, list(names.values()), list(names)).fit(frame, rows.answers)
+
+
+def _baseline(estimator: Any, of: Subject, coverage: float) -> Any:
+    if estimator is not None:
+        return _calibrated(_given(estimator, of, "--baseline")[0], of, coverage, "--baseline")
+    train, rows = of.parts["train"], of.parts["calibrate"]
+    rules = simple_baseline(of.contract, train.records, train.answers, SEED)
+    if of.contract.outcome.task == "regression":
+        return with_margin(rules, of.contract, rows.records, rows.answers, coverage)
+    return rules
+
+
+def _as_stored(estimator: Any, option: str, trusted: Sequence[str], needed: set[str]) -> Any:
+    """Return the estimator as a release gives it back, so that what is evaluated is what will answer.
+
+    Adds the types to `needed` that somebody must trust.
+    """
+    try:
+        packed = estimators.dump(estimator)
+    except Exception as error:  # an estimator of the caller's own can hold anything
+        raise UsageError(f"{option} cannot be kept as a skops file: {given.said(error)}") from None
+    needed |= set(estimators.untrusted(packed))
+    try:
+        return estimators.load(packed, option, trusted)
+    except UntrustedTypes as error:
+        raise UsageError(f"{error.detail}{given.trust_hint(error.types)}") from None
+
+
+# ---- the release ------------------------------------------------------------------------------------------------
+
+
+def _release(
+    order: Order, of: Subject, model: Any, baseline: Any, choice: dict[str, Any] | None, notes: tuple[str, ...]
+) -> Release:
+    plain = Release(
+        id=ReleaseId(of.contract.name, 0, ""),
+        contract=of.contract,
+        policy=Policy(
+            cost_wrong=order.cost_wrong,
+            cost_review=order.cost_review,
+            rollback=RollbackRule(limit=order.cost_review / order.cost_wrong),
+        ),
+        model=model,
+        baseline=baseline,
+        golden=(),
+        evaluation={},
+        card="",
+        seed=SEED,
+        libraries=releases.libraries_here(),
+    )
+    policy = _policy(order, plain, of.parts["calibrate"])
+    release = replace(plain, policy=policy)
+    test = of.parts["test"]
+    results, difference = evaluate(release, test.records, test.answers)
+    release = replace(
+        release,
+        evaluation={
+            "data": {
+                "kind": "table",
+                "file": order.data.name,
+                "sha256": hashlib.sha256(order.data.read_bytes()).hexdigest(),
+                "split": f"in order of {of.time}" if of.time is not None else "at random",
+                "time": of.time,
+                "parts": {part: len(rows) for part, rows in of.parts.items()},
+            },
+            "chosen_on": {"threshold": "calibrate", "calibration": "calibrate", "candidate": "train"},
+            "model": described(choice),
+            "choice": choice,
+            "results": {"test": results},
+            "difference": difference,
+        },
+    )
+    nothing = {one.name: None for one in of.contract.fields if one.nullable}
+    odd = [{**test.records[0], **nothing}] if nothing else []
+    golden = with_golden(release, test.records, [*test.records[:GOLDEN], *odd])
+    return replace(golden, card=card(golden, notes))
+
+
+def _policy(order: Order, release: Release, rows: Labelled) -> Policy:
+    adapter = ModelAdapter(release)
+    frame = to_frame(release.contract, rows.records)
+    if release.contract.outcome.task == "classification":
+        answers = adapter.outputs("model", frame)
+        right = [said["label"] == answer for said, answer in zip(answers, rows.answers, strict=True)]
+        confidence = np.array([said["confidence"] for said in answers])
+        threshold = choose_threshold(confidence, right, order.cost_wrong, order.cost_review)
+        return replace(release.policy, threshold=threshold)
+    widest = order.widest_interval
+    if widest is None:  # an interval as wide as the baseline's says no more than the baseline does
+        widest = float(np.median([said["high"] - said["low"] for said in adapter.outputs("baseline", frame)]))
+    return replace(
+        release.policy, coverage=order.coverage, widest_interval=widest, primary_metric="mean_absolute_error"
+    )

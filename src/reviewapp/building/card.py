@@ -1,0 +1,195 @@
+"""What a build tells people: the release's card, the table at the end, and the report on an inferred contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..release import Release
+from ..rulelist import RuleList
+from .subject import Subject
+
+SHOWN_NOTES = 20
+SHOWN_LABELS = 30
+MEASURES = {  # name in the evaluation: (title, how it is written)
+    "accuracy": ("accuracy", ".3f"),
+    "macro_f1": ("macro-F1", ".3f"),
+    "brier": ("Brier (0–2)", ".3f"),
+    "mean_absolute_error": ("mean absolute error", "number"),
+    "r2": ("R²", ".3f"),
+    "coverage": ("coverage of intervals", ".3f"),
+    "mean_width": ("mean width of intervals", "number"),
+    "referred": ("share to a person", ".3f"),
+    "cost_per_100": ("cost of 100", ",.1f"),
+}
+
+
+def plain(number: float, form: str = "number") -> str:
+    """Return a figure as it is written: to so many decimals, or as a number of any size, to four digits."""
+    if form == "number":
+        size = abs(number)
+        form = ",.0f" if size >= 1000 else ".4g"
+    return f"{number:{form}}".replace("-", "−")
+
+
+def card(release: Release, notes: Sequence[str]) -> str:
+    """Return the model card: every figure is taken from the evaluation and the policy."""
+    contract, evaluation = release.contract, release.evaluation
+    data, outcome = evaluation["data"], contract.outcome
+    fields = ", ".join(f"`{one.name}` ({one.kind})" for one in contract.fields)
+    said = f"One of {', '.join(outcome.labels)}" if outcome.labels else "A value with an interval"
+    parts = ", ".join(f"{n:,} {part}" for part, n in data["parts"].items())
+    return "\n".join(
+        [
+            f"# {contract.title}",
+            "",
+            f"**Intended use.** Predicts `{outcome.name}` for requests like the rows of {data['file']}; a person "
+            "decides where the policy says so. **Not for** requests of another origin.",
+            "",
+            f"**Input.** {fields}. **Output.** {said}.",
+            "",
+            f"**Options.** `model`: {evaluation['model']}. `baseline`: {_baseline(release.baseline)}",
+            "",
+            f"**Policy.** {_policy(release)}",
+            "",
+            "**Figures** on the test part, which nothing was chosen on; in brackets 95 % intervals.",
+            "",
+            "| | baseline | model |",
+            "|---|--:|--:|",
+            *(f"| {title} | {baseline} | {model} |" for title, baseline, model in figures(evaluation)),
+            "",
+            f"{difference(evaluation)}",
+            "",
+            *_by_label(evaluation),
+            f"**Data.** {data['file']} (SHA-256 {data['sha256']}), split {data['split']}: {parts}.",
+            "",
+            *(f"- {note}" for note in notes),
+            "",
+        ]
+    )
+
+
+def described(choice: Mapping[str, Any] | None) -> str:
+    """Return what the model is and why it was taken; `choice` is None for one that was given."""
+    if choice is None:
+        return "the pipeline that was given, calibrated"
+    by = choice["by"].replace("_", " ")
+    tried = ", ".join(
+        f"{name} {plain(one[choice['by']])} ± {plain(one[choice['by'] + '_deviation'])}"
+        for name, one in choice["candidates"].items()
+    )
+    failed = "".join(f"; {name} cannot be fitted to it: {why}" for name, why in choice["failed"].items())
+    return f"{choice['chosen']}, calibrated ({by} in {choice['folds']} folds of the training part: {tried}{failed})"
+
+
+def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (measure, baseline, model) of the test part, with intervals where there are any."""
+    options = evaluation["results"]["test"]
+    return [
+        (title, _figure(options["baseline"], name, form), _figure(options["model"], name, form))
+        for name, (title, form) in MEASURES.items()
+        if name in options["model"]
+    ]
+
+
+def difference(evaluation: Mapping[str, Any]) -> str:
+    """Return in a sentence whether the model beats the baseline on the same rows."""
+    found = evaluation["difference"]
+    title, form = MEASURES[found["of"]]
+    value, low, high = (plain(found[name], form) for name in ("value", "low", "high"))
+    by = f"{value} ({low} to {high})"
+    if found["high"] < 0:
+        verdict = "The model is better than the baseline"
+    elif found["low"] > 0:
+        verdict = "The model is worse than the baseline"
+    else:
+        verdict = "The test part cannot tell the model from the baseline"
+    return f"{verdict}: difference in {title} {by}, on the same rows."
+
+
+def summary(release: Release, notes: Sequence[str]) -> str:
+    """Return what `reviewapp build` prints: what was built, and how good each option is."""
+    evaluation = release.evaluation
+    rows = [("", "baseline", "model"), *figures(evaluation)]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    table = [f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows]
+    parts = ", ".join(f"{n:,} {part}" for part, n in evaluation["data"]["parts"].items())
+    lines = [f"Note: {note}" for note in notes[:SHOWN_NOTES]]
+    if len(notes) > SHOWN_NOTES:
+        lines.append(f"Note: {len(notes) - SHOWN_NOTES} more are in the card of the release.")
+    lines += [f"Rows: {parts}. Model: {evaluation['model']}.", *table, difference(evaluation)]
+    if isinstance(release.baseline, RuleList):
+        lines += ["The baseline, as rules:", *(f"  {line}" for line in release.baseline.in_words())]
+    return "\n".join(lines)
+
+
+def report(of: Subject) -> str:
+    """Return the report on a contract that was inferred: what became of each column, and why."""
+    contract = of.contract
+    lines = [f"# The contract of {contract.name}", "", *(f"- {note}" for note in of.notes), ""]
+    if of.drops:
+        options = " ".join(f"--drop {name!r}" for name in of.drops)
+        lines += [f"Probably to leave out: `{options}`", ""]
+    lines += ["| column | kind | missing | different | why | look at |", "|---|---|--:|--:|---|---|"]
+    for one in of.columns:
+        cells = [repr(one.name), one.kind or "left out", f"{one.missing:,}", f"{one.different:,}", one.why]
+        lines.append("| " + " | ".join(_cell(text) for text in [*cells, "; ".join((*one.notes, *one.hints))]) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _figure(found: Mapping[str, Any], name: str, form: str) -> str:
+    shown = plain(found[name], form)
+    if name not in found["intervals"]:
+        return shown
+    low, high = found["intervals"][name]
+    return f"{shown} ({plain(low, form)} to {plain(high, form)})"
+
+
+def _baseline(baseline: Any) -> str:
+    if not isinstance(baseline, RuleList):
+        return "the one that was given, calibrated."
+    return "rules.\n\n" + "\n".join(f"- {line}" for line in baseline.in_words())
+
+
+def _policy(release: Release) -> str:
+    policy = release.policy
+    costs = f"A wrong answer costs {policy.cost_wrong:g}, a look by a person {policy.cost_review:g}."
+    if release.contract.outcome.labels:
+        sure = (
+            f"Answers below a confidence of {policy.threshold:.3f} go to a person; the threshold costs least on the "
+            "calibration part."
+        )
+    else:
+        sure = (
+            f"Intervals are made to hold the true value in {policy.coverage or 0:.0%} of requests; where one is wider "
+            f"than {plain(policy.widest_interval or 0)}, a person looks."
+        )
+    return (
+        f"{costs} {sure} So does a request with a value that training did not see. Of the other answers "
+        f"{policy.audit_share:.0%} are drawn by lot for a person to check; the release should be rolled back once more "
+        f"than {policy.rollback.limit:.0%} of them are found wrong."
+    )
+
+
+def _by_label(evaluation: Mapping[str, Any]) -> list[str]:
+    by_label = evaluation["results"]["test"]["model"].get("by_label")
+    if by_label is None:
+        return []
+    shown = list(by_label.items())[:SHOWN_LABELS]
+    more = (
+        [f"{len(by_label) - len(shown)} more labels are in evaluation.json.", ""] if len(by_label) > len(shown) else []
+    )
+    return [
+        "| label (model) | rows | precision | recall | F1 |",
+        "|---|--:|--:|--:|--:|",
+        *(
+            f"| {_cell(label)} | {one['n']} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} |"
+            for label, one in shown
+        ),
+        "",
+        *more,
+    ]

@@ -1,0 +1,169 @@
+"""A table as its cells stand in the file: every row, as text, nothing guessed and nothing renamed.
+
+CSV is read strictly: UTF-8 with or without a byte order mark; comma, semicolon or tab; quotes may hold line breaks.
+A row with another number of cells than the header is a mistake with a line number, never a shifted row. Parquet
+gives typed values, which are written as text in the one way that the contract reads again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+Cells = list[str | None]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns` gives the cells of each name, in the file's order; None is a null that the file itself has.
+
+    `lines` says where each row begins in the file (1-based), `source` how the file was read.
+    """
+
+    columns: dict[str, Cells]
+    lines: Sequence[int]
+    source: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV or Parquet file; raise UsageError saying what is wrong with it, and in which line."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    if content[:4] == b"PAR1":
+        return _parquet(content, path)
+    return _csv(content, path)
+
+
+def _csv(content: bytes, path: Path) -> Table:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}, line {line}: this is not UTF-8; save the table as CSV in UTF-8.") from None
+    if not text.strip():
+        raise UsageError(f"{path} is empty; a table has a header and rows.")
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell may be a long text
+    first: UsageError | None = None
+    for delimiter in sorted(DELIMITERS, key=lambda sign: -_cells_of_header(text, sign)):
+        try:
+            header, rows, lines = _records(text, delimiter, path)
+        except UsageError as error:
+            first = first or error
+            continue
+        columns: dict[str, Cells] = {name: [] for name in header}
+        for name, cells in zip(header, zip(*rows, strict=True), strict=True):
+            columns[name] = list(cells)
+        return Table(columns, lines, f"CSV, {DELIMITERS[delimiter]}")
+    raise first or UsageError(f"{path} cannot be read as CSV.")
+
+
+def _cells_of_header(text: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)))
+    except csv.Error:
+        return 0
+
+
+def _records(text: str, delimiter: str, path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """Return header, rows and the line that each row begins in."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    header: list[str] | None = None
+    begins = 1
+    try:
+        for row in reader:
+            if header is None:
+                header = row
+                _check_header(header, path)
+            elif row:
+                if len(row) != len(header):
+                    raise UsageError(
+                        f"{path}, line {begins}: this row has {_cells(len(row))}, and the header has {len(header)}."
+                    )
+                rows.append(row)
+                lines.append(begins)
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {begins}: this cannot be read as CSV ({error}).") from None
+    if header is None or not rows:
+        raise UsageError(f"{path} has a header and no row.")
+    return header, rows, lines
+
+
+def _check_header(header: list[str], path: Path) -> None:
+    if len(header) < 2:
+        raise UsageError(
+            f"{path} has one column ({header[0]!r}); the columns of a table are parted by comma, semicolon or tab."
+            if header
+            else f"{path} begins with an empty line; a table begins with the names of its columns."
+        )
+    check_names(header, path)
+
+
+def check_names(names: Sequence[str], path: Path) -> None:
+    """Raise UsageError where two columns have the same name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{path} has two columns named {twice[0]!r}; give one of them another name.")
+
+
+def _cells(n: int) -> str:
+    return f"{n} cell{'' if n == 1 else 's'}"
+
+
+def _parquet(content: bytes, path: Path) -> Table:
+    try:
+        from pyarrow import ArrowException  # noqa: PLC0415 (large, and needed for Parquet alone)
+        from pyarrow.parquet import read_table as read_parquet  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise UsageError("Parquet needs one more library: pip install 'reviewapp[parquet]'.") from None
+    try:
+        found = read_parquet(io.BytesIO(content))
+    except (ArrowException, OSError) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    check_names(found.column_names, path)
+    if len(found.column_names) < 2 or not found.num_rows:
+        raise UsageError(f"{path} has {_cells(len(found.column_names))} a row and {found.num_rows} rows.")
+    columns: dict[str, Cells] = {}
+    for name, column in zip(found.column_names, found.columns, strict=True):
+        values = column.to_pylist()
+        timed = any(isinstance(value, datetime) and value.time() != time() for value in values)
+        columns[name] = [_written(value, timed, name, path) for value in values]
+    return Table(columns, range(2, found.num_rows + 2), "Parquet")
+
+
+def _written(value: Any, timed: bool, name: str, path: Path) -> str | None:
+    """Return a value of a typed table as a cell of text; `timed` where a moment of its column is not midnight."""
+    if value is None or value != value:  # not-a-number is how pandas stores a missing number  # noqa: PLR0124
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat(" ") if timed else value.strftime("%Y-%m-%d")
+    if isinstance(value, (int, Decimal, date)):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"{path}: column {name!r} holds {type(value).__name__}s, which no field of a request can be.")

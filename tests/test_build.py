@@ -1,0 +1,485 @@
+"""`reviewapp build`: from a table, and perhaps a pipeline of one's own, to a release, or to one clear sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from reviewapp import estimators
+from reviewapp import release as releases
+from reviewapp.adapter import ModelAdapter
+from reviewapp.cli import main
+from reviewapp.release import Release
+from reviewapp.trust import TrustedTypes
+
+from . import tables
+
+OWN = """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
+
+
+def features():
+    return make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["b"]), (StandardScaler(), ["a"]))
+
+
+class Own(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.where(X["a"] > 0, self.classes_[-1], self.classes_[0])
+
+
+class Fails(Own):
+    def fit(self, X, y):
+        raise ValueError("there is no\\nway")
+
+
+class FailsLater(Own):
+    def predict(self, X):
+        raise RuntimeError("not today")
+
+
+class Rules:
+    def __init__(self, no="no"):
+        self.no = no
+
+    def predict(self, X):
+        return ["yes" if a > 0 else self.no for a in X["a"]]
+
+
+proba = make_pipeline(features(), RandomForestClassifier(20, n_jobs=-1))
+decision = make_pipeline(features(), SVC())
+ridge = make_pipeline(features(), RidgeClassifier())
+label = make_pipeline(features(), VotingClassifier([("a", LogisticRegression()), ("b", KNeighborsClassifier())]))
+search = GridSearchCV(make_pipeline(features(), LogisticRegression()), {"logisticregression__C": [0.1, 1]}, cv=2)
+strict = make_pipeline(
+    make_column_transformer((OneHotEncoder(), ["b"]), (FunctionTransformer(np.log1p), ["a"])), LogisticRegression()
+)
+regressor = make_pipeline(features(), LinearRegression())
+nameless = make_pipeline(FunctionTransformer(lambda X: X[["a"]]), LogisticRegression())
+own, fails, fails_later, rules, stranger = Own(), Fails(), FailsLater(), Rules(), Rules("perhaps")
+number = 3
+
+
+def made():
+    return make_pipeline(features(), LogisticRegression())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with an instance of its own and a module of pipelines."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REVIEWAPP_INSTANCE", str(tmp_path / "instance"))
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("own", None)
+
+
+def build(*words: str) -> Result:
+    return CliRunner().invoke(main, ["build", *map(str, words)])
+
+
+def built(folder: Path, *words: str) -> Release:
+    """Build and return the release that lies there, read as a service reads it."""
+    result = build(*words)
+    assert result.exit_code == 0, result.output
+    [path] = (folder / "instance" / "releases").glob("*/*/release.json")
+    release = releases.read(path.parent, trusted=TrustedTypes(folder / "instance").names())
+    ModelAdapter(release).check_golden()
+    return release
+
+
+def refused(folder: Path, *words: str) -> str:
+    """Build, see that nothing was written, and return the one sentence."""
+    result = build(*words)
+    assert result.exit_code == 2, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert not list((folder / "instance").rglob("*.json"))
+    [said] = [line for line in result.stderr.splitlines() if line.startswith("reviewapp: ")]
+    return said.removeprefix("reviewapp: ")
+
+
+# ---- without a pipeline -----------------------------------------------------------------------------------------
+
+
+def test_a_table_becomes_a_release_that_says_how_good_it_is(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN, rows=600)
+    result = build("--data", "table.csv", "--target", "y", "--name", "plain")
+    assert result.exit_code == 0, result.output
+    assert "It is live. Next: reviewapp serve" in result.stdout
+    assert "baseline, as rules" in result.stdout
+    release = releases.read(folder / "instance" / "releases" / "plain" / "1")
+    test = release.evaluation["results"]["test"]
+    assert test["model"]["accuracy"] > 0.75
+    low, high = test["model"]["intervals"]["accuracy"]
+    assert low < test["model"]["accuracy"] < high
+    assert set(test["model"]["by_label"]) == {"yes", "no"}
+    assert release.evaluation["difference"]["of"] == "cost_per_100"
+    assert release.evaluation["choice"]["chosen"] in release.evaluation["choice"]["candidates"]
+    assert 0.5 <= release.policy.threshold <= 1
+    assert f"{test['model']['accuracy']:.3f}" in release.card
+    assert f"{test['model']['accuracy']:.3f}" in result.stdout
+
+
+def test_the_same_call_makes_the_same_digest_whatever_the_order_of_sets(folder: Path) -> None:
+    tables.written(folder, tables.ODD, rows=200)
+    digests = set()
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-m", "reviewapp", "build", "--data", "table.csv", "--target", tables.ODD_TARGET],
+            env={"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": seed, "REVIEWAPP_INSTANCE": str(folder / seed)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        digests.add(json.loads((folder / seed / "releases/table/1/release.json").read_text())["digest"])
+    assert len(digests) == 1
+
+
+def test_the_parts_share_no_row_and_the_test_part_is_never_chosen_on(folder: Path) -> None:
+    from reviewapp.building.infer import Asked
+    from reviewapp.building.subject import subject
+
+    of = subject(tables.written(folder, tables.PLAIN), Asked(target="y"))
+    lines = {part: set(rows.lines) for part, rows in of.parts.items()}
+    assert sum(map(len, lines.values())) == len(set.union(*lines.values())) == 300
+    assert {part: round(len(rows) / 300, 1) for part, rows in lines.items()} == {
+        "train": 0.6, "calibrate": 0.2, "test": 0.2,
+    }  # fmt: skip
+    for rows in of.parts.values():  # drawn, not cut off a file that may be sorted; every label in each
+        assert set(rows.answers) == {"yes", "no"}
+        assert min(rows.lines) < 60
+        assert max(rows.lines) > 240
+
+
+def test_a_column_of_times_parts_the_rows_in_its_order(folder: Path) -> None:
+    from reviewapp.building.infer import Asked
+    from reviewapp.building.subject import subject
+
+    rows = [[f"{1 + i % 28:02}.{1 + i // 28:02}.2024", *row] for i, row in enumerate(tables.plain())]
+    path = tables.write(folder / "t.csv", ["day", "a", "b", "y"], rows[::-1])
+    of = subject(path, Asked(target="y", time="day"))
+    assert "day" not in of.contract.names
+    assert max(of.parts["test"].lines) < min(of.parts["calibrate"].lines)  # the file is the other way round
+    assert max(of.parts["calibrate"].lines) < min(of.parts["train"].lines)
+
+
+def test_a_value_comes_with_intervals_that_hold_the_truth_as_often_as_stated(folder: Path) -> None:
+    tables.written(folder, tables.VALUES, rows=2000)
+    release = built(folder, "--data", "table.csv", "--target", "price", "--coverage", "0.8")
+    figures = release.evaluation["results"]["test"]["model"]
+    assert abs(figures["coverage"] - 0.8) < 0.06
+    assert figures["intervals"]["coverage"][0] < 0.8 < figures["intervals"]["coverage"][1]
+    assert figures["r2"] > 0.9
+    widths = [g.answers["model"]["high"] - g.answers["model"]["low"] for g in release.golden]
+    assert max(widths) > 1.5 * min(widths)  # wide where errors are large
+    assert (release.policy.primary_metric, release.policy.coverage) == ("mean_absolute_error", 0.8)
+
+
+def test_what_is_wider_than_the_policy_allows_goes_to_a_person(folder: Path) -> None:
+    tables.written(folder, tables.VALUES)
+    release = built(folder, "--data", "table.csv", "--target", "price", "--widest-interval", "1")
+    assert release.evaluation["results"]["test"]["model"]["referred"] == 1
+
+
+def test_labels_too_rare_for_every_part_are_put_aside_and_named(folder: Path) -> None:
+    rows = tables.plain() + [["1.0", "x", "odd"]] * 5 + [["2.0", "y", "odder"]]
+    tables.write(folder / "t.csv", ["a", "b", "y"], rows)
+    release = built(folder, "--data", "t.csv", "--target", "y")
+    assert release.contract.outcome.labels == ("no", "yes")
+    assert "'odder' (1), 'odd' (5)" in release.card
+
+
+def test_one_row_in_a_hundred_is_learned_too(folder: Path) -> None:
+    import random
+
+    rng = random.Random(0)
+    rows = [[f"{rng.gauss(4 if i % 100 == 0 else 0, 1):.3f}", "1" if i % 100 == 0 else "0"] for i in range(2000)]
+    tables.write(folder / "t.csv", ["a", "fraud"], rows)
+    release = built(folder, "--data", "t.csv", "--target", "fraud")
+    assert release.evaluation["results"]["test"]["model"]["by_label"]["1"]["recall"] > 0
+    assert {part: release.evaluation["data"]["parts"][part] > 0 for part in ("calibrate", "test")}
+
+
+def test_a_hundred_and_fifty_labels_are_no_matter(folder: Path) -> None:
+    rows = [[f"w{i % 150} w{i % 7} and more", f"L{i % 150}"] for i in range(1500)]
+    tables.write(folder / "t.csv", ["text", "y"], rows)
+    release = built(folder, "--data", "t.csv", "--target", "y", "--text", "text")
+    assert len(release.contract.outcome.labels) == 150
+    assert list(release.evaluation["choice"]["candidates"]) == ["linear"]
+    assert release.evaluation["results"]["test"]["model"]["accuracy"] > 0.9
+
+
+def test_costs_decide_what_goes_to_a_person(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN)
+    shares = []
+    for wrong in ("3", "30"):
+        release = built(folder, "--data", "table.csv", "--target", "y", "--cost-wrong", wrong)
+        assert release.policy.rollback.limit == pytest.approx(2 / float(wrong))
+        shares.append(release.evaluation["results"]["test"]["model"]["referred"])
+        shutil.rmtree(folder / "instance")
+    assert shares[0] < shares[1]
+
+
+# ---- a contract that a person corrects --------------------------------------------------------------------------
+
+
+def test_the_contract_can_be_read_corrected_and_handed_back(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN)
+    asked = ("--data", "table.csv", "--target", "y", "--name", "mine")
+    result = build(*asked, "--review-contract")
+    assert result.exit_code == 0, result.output
+    assert not (folder / "instance").exists()
+    assert "a closed list" in (folder / "contract-report.md").read_text()
+    document = json.loads((folder / "contract.json").read_text())
+    document["title"] = "Is it so?"
+    document["properties"]["a"] |= {"title": "The first", "x-reviewapp-unit": "cm", "minimum": -9}
+    (folder / "contract.json").write_text(json.dumps(document))
+    release = built(folder, *asked, "--contract", "contract.json")
+    a = release.contract.fields[0]
+    assert (release.contract.title, a.title, a.unit, a.minimum) == ("Is it so?", "The first", "cm", -9)
+
+
+def test_a_contract_that_is_there_already_is_not_overwritten(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN)
+    (folder / "contract.json").write_text("{}")
+    result = build("--data", "table.csv", "--target", "y", "--review-contract")
+    assert result.exit_code == 2
+    assert "contract.json is here already" in result.stderr
+    assert (folder / "contract.json").read_text() == "{}"
+    assert not (folder / "contract-report.md").exists()
+
+
+def test_the_report_is_no_html(folder: Path) -> None:
+    tables.written(folder, tables.ODD)
+    build("--data", "table.csv", "--target", tables.ODD_TARGET, "--review-contract")
+    assert "<" not in (folder / "contract-report.md").read_text()
+
+
+def test_rows_that_a_corrected_contract_refuses_are_put_aside(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN)
+    build("--data", "table.csv", "--target", "y", "--review-contract")
+    document = json.loads((folder / "contract.json").read_text())
+    document["properties"]["b"]["enum"] = ["x", "y"]
+    (folder / "contract.json").write_text(json.dumps(document))
+    release = built(folder, "--data", "table.csv", "--target", "y", "--contract", "contract.json")
+    assert "rows break the contract and are put aside" in release.card
+    assert sum(release.evaluation["data"]["parts"].values()) < 300
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (lambda d: d.pop("properties"), (), "'properties'"),
+        (lambda d: d["properties"]["a"].update(type="text"), (), "Field 'a': type"),
+        (
+            lambda d: (d["properties"].update(c=d["properties"]["a"]), d["required"].append("c")),
+            (),
+            "field 'c', and the table has no such column",
+        ),
+        (lambda d: d["properties"]["b"].update(enum="x"), (), "enum must be a list"),
+        (lambda d: d["properties"]["b"].update({"x-reviewapp-missing": "?"}), (), "x-reviewapp-missing"),
+        (lambda d: None, ("--drop", "a"), "field 'a', which an option takes out"),
+        (lambda d: None, ("--text", "b"), "'b' is category, and --text"),
+        (lambda d: None, ("--na", "?"), "leave --na out"),
+        (lambda d: None, ("--task", "regression"), "--task says regression"),
+        (lambda d: d["x-reviewapp-output"].update(name="z"), (), "--target names 'y'"),
+    ],
+)
+def test_a_contract_that_does_not_fit_is_named_by_its_place(
+    folder: Path, change: Callable[[Any], Any], options: tuple[str, ...], words: str
+) -> None:
+    tables.written(folder, tables.PLAIN)
+    asked = ("--data", "table.csv", "--target", "y")
+    build(*asked, "--review-contract")
+    document = json.loads((folder / "contract.json").read_text())
+    change(document)
+    (folder / "contract.json").write_text(json.dumps(document))
+    result = build(*asked, "--contract", "contract.json", *options)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+# ---- a pipeline of one's own ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["proba", "decision", "ridge", "label", "search", "made"])
+def test_any_classifier_is_taken_calibrated_and_with_one_job(folder: Path, name: str) -> None:
+    tables.written(folder, tables.PLAIN)
+    release = built(folder, "--data", "table.csv", "--target", "y", "--pipeline", f"own:{name}")
+    assert release.evaluation["results"]["test"]["model"]["accuracy"] > 0.7
+    jobs = [value for key, value in release.model.get_params().items() if key.endswith("n_jobs")]
+    assert set(jobs) <= {1, None}
+    assert release.model.estimator.__class__.__name__ != "GridSearchCV"
+
+
+def test_a_pipeline_without_a_seed_gets_one(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN)
+    digests = set()
+    for _ in range(2):
+        digests.add(built(folder, "--data", "table.csv", "--target", "y", "--pipeline", "own:proba").id.digest)
+        shutil.rmtree(folder / "instance")
+        sys.modules.pop("own")
+    assert len(digests) == 1
+
+
+def test_a_fitted_pipeline_says_which_columns_a_request_has_and_which_labels(folder: Path) -> None:
+    import pandas as pd
+
+    frame = pd.read_csv(tables.written(folder, tables.PLAIN))
+    pipeline = make_pipeline(
+        make_column_transformer((StandardScaler(), ["a"]), (OneHotEncoder(handle_unknown="ignore"), ["b"])),
+        LogisticRegression(),
+    ).fit(frame[["b", "a"]], [*frame["y"][:-20], *["rare"] * 20])
+    (folder / "fitted.skops").write_bytes(estimators.dump(pipeline))
+    more = [[*row[:2], "unread", row[2]] for row in tables.plain()]
+    tables.write(folder / "more.csv", ["a", "b", "c", "y"], more)
+    release = built(folder, "--data", "more.csv", "--target", "y", "--pipeline", "fitted.skops")
+    assert release.contract.names == ("b", "a")
+    assert release.contract.outcome.labels == ("no", "yes", "rare")
+    assert "does not read 'c'" in release.card
+    assert "came fitted" in release.card
+
+
+def test_labels_that_are_numbers_reach_the_pipeline_as_numbers_and_the_caller_as_texts(folder: Path) -> None:
+    rows = [[*row[:2], "1" if row[2] == "yes" else "0"] for row in tables.plain()]
+    tables.write(folder / "t.csv", ["a", "b", "y"], rows)
+    release = built(folder, "--data", "t.csv", "--target", "y", "--pipeline", "own:proba")
+    assert release.contract.outcome.labels == ("0", "1")
+    assert release.model.estimator.classes_.dtype.kind == "i"
+
+
+def test_what_the_contract_allows_and_the_pipeline_cannot_answer_is_taken_out_of_the_contract(folder: Path) -> None:
+    rows = [[str(abs(float(a))), "rare" if i % 60 == 0 else b, y] for i, (a, b, y) in enumerate(tables.plain())]
+    tables.write(folder / "t.csv", ["a", "b", "y"], rows)
+    release = built(folder, "--data", "t.csv", "--target", "y", "--pipeline", "own:strict")
+    a, b = release.contract.fields
+    assert a.minimum == a.seen_minimum
+    assert b.choices == ("rare", "x", "y", "z")
+    assert "narrowed to the values of the table" in release.card
+
+
+def test_types_of_ones_own_need_the_operators_word_which_is_kept_beside_the_release(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN)
+    asked = ("--data", "table.csv", "--target", "y", "--pipeline", "own:own")
+    assert "--trust own.Own" in refused(folder, *asked)
+    release = built(folder, *asked, "--trust", "own.Own")
+    assert release.model.estimator.classes_.tolist() == ["no", "yes"]
+    listed = json.loads((folder / "instance" / "trusted_types.json").read_text())
+    assert listed == [{"type": "own.Own", "folder": str(folder)}]
+    for path in (folder / "instance" / "releases").rglob("*.json"):
+        assert "trust" not in path.name
+    result = CliRunner().invoke(main, ["verify", "instance/releases/table/1"])
+    assert result.exit_code == 0, result.output
+    (folder / "instance" / "trusted_types.json").unlink()
+    assert CliRunner().invoke(main, ["verify", "instance/releases/table/1"]).exit_code == 1
+
+
+def test_a_baseline_may_be_anything_that_answers(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN)
+    release = built(
+        folder, "--data", "table.csv", "--target", "y", "--baseline", "own:rules", "--trust", "own.Rules"
+    )  # fmt: skip
+    assert 0.6 < release.evaluation["results"]["test"]["baseline"]["accuracy"] < 0.95
+    assert type(release.baseline.estimator).__name__ == "Rules"
+
+
+def test_a_regressor_of_ones_own_gets_intervals(folder: Path) -> None:
+    rows = [[a, b, f"{3 * float(a) + (b == 'x'):.3f}"] for a, b, _ in tables.plain()]
+    tables.write(folder / "t.csv", ["a", "b", "y"], rows)
+    release = built(folder, "--data", "t.csv", "--target", "y", "--pipeline", "own:regressor")
+    assert release.evaluation["results"]["test"]["model"]["r2"] > 0.99
+    assert ModelAdapter(release).outputs("model", _frame(release))[0].keys() == {"value", "low", "high"}
+
+
+def _frame(release: Release) -> Any:
+    from reviewapp.frames import to_frame
+
+    return to_frame(release.contract, [release.golden[0].input])
+
+
+# ---- what cannot be ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--pipeline", "own:fails"), "failed to fit: ValueError: there is no"),
+        (("--pipeline", "own:fails_later"), "does not answer a row of the table: RuntimeError: not today"),
+        (("--pipeline", "own:regressor"), "is a regressor, and the target is taken for a classification"),
+        (("--pipeline", "own:nameless"), "define it in a module"),
+        (("--pipeline", "own:number"), "has none of predict_proba, decision_function, predict"),
+        (("--pipeline", "own:stranger"), "answers 'perhaps'"),
+        (("--pipeline", "own:nothing"), "cannot be loaded: AttributeError"),
+        (("--pipeline", "nowhere:x"), "cannot be loaded: ModuleNotFoundError"),
+        (("--pipeline", "own"), "must be MODULE:NAME"),
+        (("--pipeline", "none.skops"), "No such file"),
+        (("--pipeline", "table.csv.skops"), "cannot be read as a skops file"),
+        (("--cost-review", "10"), "must lie above 0 and below --cost-wrong"),
+        (("--cost-wrong", "nan"), "must lie above 0 and below --cost-wrong"),
+        (("--name", "Not a name"), "name"),
+        (("--text", "b", "--category", "b"), "both --text and --category"),
+        (("--contract", "none.json"), "No such file"),
+        (("--time", "b"), "neither numbers nor dates"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built_is_said_in_one_sentence_and_leaves_nothing(
+    folder: Path, options: tuple[str, ...], words: str
+) -> None:
+    tables.written(folder, tables.PLAIN)
+    shutil.copy(folder / "table.csv", folder / "table.csv.skops")
+    assert words in refused(folder, "--data", "table.csv", "--target", "y", *options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (tables.plain(10), "50 are needed"),
+        ([[a, b, "yes"] for a, b, _ in tables.plain()], "only the value 'yes'"),
+        ([[a, b, ""] for a, b, _ in tables.plain()], "no value"),
+        ([[a, b, "yes"] for a, b, _ in tables.plain()] + [["1", "x", "no"]] * 3, "Only the label 'yes'"),
+    ],
+)
+def test_a_table_with_too_little_in_it_is_refused(folder: Path, rows: tables.Rows, words: str) -> None:
+    tables.write(folder / "t.csv", ["a", "b", "y"], rows)
+    assert words in refused(folder, "--data", "t.csv", "--target", "y")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--data", "table.csv"), "--data needs --target"),
+        (("--target", "y"), "--target needs a table"),
+        (("--review-contract",), "--review-contract needs a table"),
+        (("--data", "table.csv", "--target", "z"), "no such column"),
+        (("--data", "none.csv", "--target", "y"), "No such file"),
+        (("--data", ".", "--target", "y"), "Is a directory"),
+    ],
+)
+def test_an_order_that_is_incomplete_says_what_is_missing(folder: Path, options: tuple[str, ...], words: str) -> None:
+    tables.written(folder, tables.PLAIN)
+    assert words in refused(folder, *options)

@@ -1,0 +1,178 @@
+"""The contract is read off all rows, each decision with its reason; what the data cannot tell is only proposed."""
+
+import json
+from typing import Any
+
+import pytest
+
+from reviewapp.building.infer import Asked, Inferred, infer
+from reviewapp.building.kinds import kind_of
+from reviewapp.building.rows import labelled
+from reviewapp.building.table import Table
+from reviewapp.contract import Contract, Field
+from reviewapp.errors import UsageError
+from reviewapp.schemas import form_schema, from_text
+
+
+def table(**columns: list[str | None]) -> Table:
+    return Table(columns, range(2, 2 + len(next(iter(columns.values())))), "CSV, comma")
+
+
+def inferred(target: list[str] | None = None, asked: dict[str, Any] | None = None, **columns: Any) -> Inferred:
+    rows = len(next(iter(columns.values())))
+    y = target or ["yes", "no"] * (rows // 2)
+    return infer(table(**columns, y=y), Asked(target="y", **(asked or {})), "t", "t.csv")
+
+
+def field(cells: list[Any], **asked: Any) -> Field:
+    return inferred(x=cells, asked=asked).contract.fields[0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["1", "-2", "+3", " 4 "], "integer"),
+        (["1", "2.5"], "number"),
+        (["880.0", "1e3", ".5"], "number"),
+        (["true", "FALSE"], "boolean"),
+        (["2024-01-31", "2023-12-01"], "date"),
+        (["31.01.2024", "01.12.2023"], "date"),
+        (["2024-01-31 10:00:00", "2024-01-31 11:00:00"], "date"),
+        (["007", "012"], "category"),  # codes: a number would lose the zeros
+        (["99999999999999999999", "1"], "category"),  # beyond 64 bits
+        (["1e400", "1"], "category"),
+        (["1", "x"], "category"),
+        (["Yes", "No"], "category"),
+        (["2024-01-31", "2024-02-30"], "category"),  # there is no such day
+        ([f"this is text number {i} of many" for i in range(100)], "text"),
+        ([f"{i % 7} words that repeat" for i in range(100)], "category"),
+        ([f"{i}語" * 40 for i in range(100)], "text"),  # writing without blanks
+    ],
+)
+def test_a_kind_is_decided_on_the_whole_column(cells: list[str], kind: str) -> None:
+    assert kind_of(cells).name == kind
+
+
+def test_one_cell_in_the_last_row_decides() -> None:
+    assert field(["1"] * 999 + ["x"]).kind == "category"
+    assert field(["1"] * 999 + [" "]).kind == "integer"
+
+
+def test_a_blank_in_a_column_of_numbers_is_missing_there_and_only_there() -> None:
+    found = inferred(x=["1.5", " ", "2.5", ""], z=[" ", "a", "b", "a"])
+    x, z = found.contract.fields
+    assert (x.kind, x.nullable, x.missing) == ("number", True, (" ",))
+    assert from_text(x, " ", found.contract.missing) is None
+    assert (z.kind, z.nullable) == ("category", False)
+    assert " " in (z.choices or z.seen_choices or ())
+    notes = {column.name: " ".join(column.notes) for column in found.columns}
+    assert "' ' in 1 row, taken as missing" in notes["x"]
+    assert "' ' in 1 row, kept as a value; if it means missing: --na ' '" in notes["z"]
+
+
+def test_a_marker_is_missing_everywhere_once_it_is_said() -> None:
+    found = inferred(x=["?", "a", "b", "NA"], asked={"na": ("?", "NA")})
+    assert (found.contract.fields[0].nullable, found.contract.missing) == (True, ("?", "NA"))
+    assert from_text(found.contract.fields[0], "NA", found.contract.missing) is None
+
+
+def test_an_empty_cell_is_missing_unless_said_otherwise() -> None:
+    assert field(["a", "", "b", "a"]).nullable
+    assert not field(["a", "", "b", "a"], na=("?",)).nullable
+
+
+def test_a_column_without_a_value_is_left_out_and_one_with_one_value_is_proposed_for_it() -> None:
+    found = inferred(x=["1", "2"] * 20, empty=[""] * 40, same=["k"] * 40, user_id=[f"u{i}" for i in range(40)])
+    assert found.contract.names == ("x", "same", "user_id")
+    assert set(found.drops) == {"same", "user_id"}
+    assert [column.kind for column in found.columns if column.name == "empty"] == [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "codes"),
+    [
+        ("service", [str(i % 30) for i in range(90)], True),
+        ("level", [str(1 + i % 4) for i in range(90)], True),
+        ("zip", [str(10000 + i) for i in range(90)], True),
+        ("x", [str(20000 + 17 * i) for i in range(90)], True),
+        ("age", [str(18 + i % 60) for i in range(90)], False),
+        ("flag", [str(i % 2) for i in range(90)], False),
+    ],
+)
+def test_whole_numbers_that_look_like_codes_are_proposed_as_a_category(name: str, cells: Any, codes: bool) -> None:
+    found = inferred(**{name: cells})
+    assert found.contract.fields[0].kind == "integer"
+    assert any("--category" in note for column in found.columns for note in column.notes) is codes
+    named = inferred(**{name: cells}, asked={"kinds": {name: "category"}}).contract.fields[0]
+    assert (named.kind, from_text(named, cells[0])) == ("category", cells[0])
+
+
+def test_few_values_that_are_each_frequent_close_the_list_and_rare_ones_leave_it_open() -> None:
+    assert field(["a", "b"] * 10).choices == ("a", "b")
+    rare = field([*["a", "b"] * 10, "c", "a"])
+    assert (rare.choices, rare.seen_choices) == (None, ("a", "b", "c"))
+
+
+def test_limits_are_what_was_seen_and_never_a_rule_for_numbers() -> None:
+    number = field(["3", "-1", "10", "2"])
+    assert (number.minimum, number.maximum, number.seen_minimum, number.seen_maximum) == (None, None, -1, 10)
+    day = field(["01.02.2024", "31.01.2024"])
+    assert (day.seen_minimum, day.seen_maximum, day.date_format) == ("31.01.2024", "01.02.2024", "%d.%m.%Y")
+
+
+def test_an_example_shows_no_row_of_the_table() -> None:
+    texts = [f"a private letter of person number {i}" for i in range(60)]
+    assert field(texts).example not in texts
+    assert field([*texts, *["thank you for the reply"] * 6]).example == "thank you for the reply"
+    assert field([str(i) for i in range(101)] + ["0"]).example == 50
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "asked"),
+    [
+        (["a", "b"], "classification", {}),
+        (["0", "1"], "classification", {}),
+        (["true", "false"], "classification", {}),
+        ([str(i) for i in range(30)], "regression", {}),
+        (["1.5", "2.5"], "regression", {}),
+        (["0", "1"], "regression", {"task": "regression"}),
+        ([str(i) for i in range(30)], "classification", {"task": "classification"}),
+    ],
+)
+def test_the_target_says_the_task_unless_one_is_asked_for(target: list[str], task: str, asked: Any) -> None:
+    cells = (target * 30)[:60]
+    found = inferred(x=[str(i) for i in range(60)], target=cells, asked=asked)
+    assert found.contract.outcome.task == task
+    assert any(f"a {task}" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"drop": ("X",)}, "did you mean 'x'"),
+        ({"drop": ("y",)}, "which is the target"),
+        ({"kinds": {"x": "number"}}, "it holds 'a'"),
+        ({"kinds": {"x": "date"}}, "is no date"),
+        ({"task": "regression"}, "needs numbers"),
+        ({"drop": ("x",)}, "No column is left"),
+    ],
+)
+def test_what_does_not_fit_the_table_is_named(asked: Any, words: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        inferred(x=["a", "b"] * 20, asked=asked)
+    assert words in refused.value.detail
+
+
+def test_a_contract_comes_back_from_its_file_as_it_was() -> None:
+    contract = inferred(x=["1", " "] * 10, z=["a", "?"] * 10).contract
+    assert Contract.from_json(json.loads(json.dumps(contract.as_json()))).as_json() == contract.as_json()
+
+
+def test_every_row_that_is_learned_from_is_a_request_that_the_form_accepts() -> None:
+    cells = {"x": ["1", " ", "3.5", ""] * 10, "z": ["a", "", "b", "NA"] * 10, "d": ["2024-01-31", ""] * 20}
+    made = table(**cells, y=["yes", "no"] * 20)
+    contract = infer(made, Asked(target="y"), "t", "t.csv").contract
+    rows = labelled(made, contract, "y")
+    for i, record in enumerate(rows.records):
+        assert form_schema(contract).load({name: column[i] for name, column in cells.items()}, "") == record
+    assert len(rows) == 40
