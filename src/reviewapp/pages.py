@@ -16,17 +16,9 @@ from .prediction import Prediction
 from .registry import ReleaseEvent, by_version, way_back
 from .release import Golden, Release, ReleaseId
 from .samples import as_text
-from .wording import Story, answered, excerpt, how_sure
+from .wording import MEASURES, Story, answered, automatic_rule, excerpt, how_sure, measured
 
 Json = dict[str, Any]
-MEASURES = {  # what is shown of an evaluation: its name there, its title and how it is written
-    "n": ("Requests", "{:,}"),
-    "accuracy": ("Accuracy", "{:.3f}"),
-    "macro_f1": ("Macro-F1", "{:.3f}"),
-    "brier": ("Brier (0–2, less is better)", "{:.3f}"),
-    "referred": ("Share to a person", "{:.3f}"),
-    "cost_per_100": ("Cost of 100", "{:,.1f}"),
-}
 
 
 @dataclass(frozen=True)
@@ -159,18 +151,31 @@ class ReleasesPage:
         return way[-2] if len(way) > 1 else None
 
     @property
+    def rule(self) -> str:
+        return automatic_rule(self.release.policy) if self.release else ""
+
+    @property
     def measures(self) -> list[str]:
-        return [title for title, _ in MEASURES.values()]
+        return [MEASURES[name][0] for name in self._measured]
 
     @property
     def figures(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
         """(part of the data, option, (measure, figure) of each measure) of the evaluation."""
-        results = self.release.evaluation.get("results", {}) if self.release else {}
         return [
-            (part.replace("_", " "), option, _figures(found))
-            for part, options in results.items()
+            (part.replace("_", " "), option, _figures(found, self._measured))
+            for part, options in self._results.items()
             for option, found in options.items()
         ]
+
+    @property
+    def _results(self) -> Mapping[str, Mapping[str, Json]]:
+        return self.release.evaluation.get("results", {}) if self.release else {}
+
+    @property
+    def _measured(self) -> list[str]:
+        """The measures that the evaluation has of any option."""
+        there = {name for options in self._results.values() for found in options.values() for name in found}
+        return [name for name in MEASURES if name in there]
 
     def as_json(self) -> Json:
         return {
@@ -264,5 +269,5 @@ def _seen(one: Field) -> str:
     return f"{one.seen_minimum} to {one.seen_maximum}{what}"
 
 
-def _figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(title, form.format(found[name]) if name in found else "–") for name, (title, form) in MEASURES.items()]
+def _figures(found: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(MEASURES[name][0], measured(name, found[name]) if name in found else "–") for name in names]

@@ -36,6 +36,18 @@ _ADVICE = {  # what to do next; of several reasons the first one that holds
     WIDE_INTERVAL: "Estimate it yourself; take the value for no more than a hint.",
     OPTIONS_DISAGREE: "Read the request and decide yourself which of the two answers is right.",
 }
+MEASURES = {  # what is shown of an evaluation: its name there, its title, and how it is written ("": any number)
+    "n": ("Requests", ",.0f"),
+    "accuracy": ("Accuracy", ".3f"),
+    "macro_f1": ("Macro-F1", ".3f"),
+    "brier": ("Brier (0–2, less is better)", ".3f"),
+    "mean_absolute_error": ("Mean absolute error", ""),
+    "r2": ("R²", ".3f"),
+    "coverage": ("Coverage of intervals", ".3f"),
+    "mean_width": ("Mean width of intervals", ""),
+    "referred": ("Share to a person", ".3f"),
+    "cost_per_100": ("Cost of 100", ",.1f"),
+}
 LABELS = 6  # so many labels are shown one by one, the others together
 WORDS = 6  # of a text, so many are shown one by one
 AUTO_ADVICE = "Nothing needs to be done. If you see that it is wrong, say so below: that is how mistakes come to light."
@@ -54,6 +66,27 @@ def percent(share: float) -> str:
 def signed(number: float) -> str:
     """Return a figure with its sign, as it is typeset; one that is not small without decimals."""
     return f"{number:+,.{2 if abs(number) < 100 else 0}f}".replace("-", "−")
+
+
+def number(value: float) -> str:
+    """Return a number of any size to four digits, without an exponent where it is large."""
+    return f"{value:{',.0f' if abs(value) >= 1000 else '.4g'}}".replace("-", "−")
+
+
+def measured(name: str, value: float) -> str:
+    """Return a figure of an evaluation as it is written."""
+    form = MEASURES[name][1]
+    return f"{value:{form}}".replace("-", "−") if form else number(value)
+
+
+def automatic_rule(policy: Policy) -> str:
+    """Return which answers go to a person for not being sure enough, as a sentence without its end."""
+    if policy.coverage is None:
+        return f"Answers below a confidence of {100 * policy.threshold:.1f} % go to a person"
+    intervals = f"Intervals are made to hold the true value in {100 * policy.coverage:g} % of requests"
+    if policy.widest_interval is None:
+        return intervals
+    return f"{intervals}; answers with one wider than {number(policy.widest_interval)} go to a person"
 
 
 def excerpt(record: Record | None, length: int = 90) -> str:
@@ -187,7 +220,7 @@ def _decision(prediction: Prediction, policy: Policy | None) -> str:
     if policy is not None:
         asked = f" (the policy asks for {percent(policy.threshold)})"
         if policy.widest_interval is not None:
-            widest = f" (the policy allows a width of {policy.widest_interval:,.6g})"
+            widest = f" (the policy allows a width of {number(policy.widest_interval)})"
     words = {
         LOW_CONFIDENCE: f"the {prediction.option} is not confident enough{asked}",
         WIDE_INTERVAL: f"the interval of the {prediction.option} is too wide{widest}",

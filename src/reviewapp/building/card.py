@@ -7,29 +7,11 @@ from typing import Any
 
 from ..release import Release
 from ..rulelist import RuleList
+from ..wording import MEASURES, automatic_rule, measured, number
 from .subject import Subject
 
 SHOWN_NOTES = 20
 SHOWN_LABELS = 30
-MEASURES = {  # name in the evaluation: (title, how it is written)
-    "accuracy": ("accuracy", ".3f"),
-    "macro_f1": ("macro-F1", ".3f"),
-    "brier": ("Brier (0–2)", ".3f"),
-    "mean_absolute_error": ("mean absolute error", "number"),
-    "r2": ("R²", ".3f"),
-    "coverage": ("coverage of intervals", ".3f"),
-    "mean_width": ("mean width of intervals", "number"),
-    "referred": ("share to a person", ".3f"),
-    "cost_per_100": ("cost of 100", ",.1f"),
-}
-
-
-def plain(number: float, form: str = "number") -> str:
-    """Return a figure as it is written: to so many decimals, or as a number of any size, to four digits."""
-    if form == "number":
-        size = abs(number)
-        form = ",.0f" if size >= 1000 else ".4g"
-    return f"{number:{form}}".replace("-", "−")
 
 
 def card(release: Release, notes: Sequence[str]) -> str:
@@ -75,7 +57,7 @@ def described(choice: Mapping[str, Any] | None) -> str:
         return "the pipeline that was given, calibrated"
     by = choice["by"].replace("_", " ")
     tried = ", ".join(
-        f"{name} {plain(one[choice['by']])} ± {plain(one[choice['by'] + '_deviation'])}"
+        f"{name} {number(one[choice['by']])} ± {number(one[choice['by'] + '_deviation'])}"
         for name, one in choice["candidates"].items()
     )
     failed = "".join(f"; {name} cannot be fitted to it: {why}" for name, why in choice["failed"].items())
@@ -86,8 +68,8 @@ def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return (measure, baseline, model) of the test part, with intervals where there are any."""
     options = evaluation["results"]["test"]
     return [
-        (title, _figure(options["baseline"], name, form), _figure(options["model"], name, form))
-        for name, (title, form) in MEASURES.items()
+        (title, _figure(options["baseline"], name), _figure(options["model"], name))
+        for name, (title, _) in MEASURES.items()
         if name in options["model"]
     ]
 
@@ -95,16 +77,15 @@ def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def difference(evaluation: Mapping[str, Any]) -> str:
     """Return in a sentence whether the model beats the baseline on the same rows."""
     found = evaluation["difference"]
-    title, form = MEASURES[found["of"]]
-    value, low, high = (plain(found[name], form) for name in ("value", "low", "high"))
-    by = f"{value} ({low} to {high})"
+    name = found["of"]
+    value, low, high = (measured(name, found[of]) for of in ("value", "low", "high"))
     if found["high"] < 0:
         verdict = "The model is better than the baseline"
     elif found["low"] > 0:
         verdict = "The model is worse than the baseline"
     else:
         verdict = "The test part cannot tell the model from the baseline"
-    return f"{verdict}: difference in {title} {by}, on the same rows."
+    return f"{verdict}: difference in {MEASURES[name][0].lower()} {value} ({low} to {high}), on the same rows."
 
 
 def summary(release: Release, notes: Sequence[str]) -> str:
@@ -141,12 +122,12 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _figure(found: Mapping[str, Any], name: str, form: str) -> str:
-    shown = plain(found[name], form)
+def _figure(found: Mapping[str, Any], name: str) -> str:
+    shown = measured(name, found[name])
     if name not in found["intervals"]:
         return shown
     low, high = found["intervals"][name]
-    return f"{shown} ({plain(low, form)} to {plain(high, form)})"
+    return f"{shown} ({measured(name, low)} to {measured(name, high)})"
 
 
 def _baseline(baseline: Any) -> str:
@@ -158,18 +139,9 @@ def _baseline(baseline: Any) -> str:
 def _policy(release: Release) -> str:
     policy = release.policy
     costs = f"A wrong answer costs {policy.cost_wrong:g}, a look by a person {policy.cost_review:g}."
-    if release.contract.outcome.labels:
-        sure = (
-            f"Answers below a confidence of {policy.threshold:.3f} go to a person; the threshold costs least on the "
-            "calibration part."
-        )
-    else:
-        sure = (
-            f"Intervals are made to hold the true value in {policy.coverage or 0:.0%} of requests; where one is wider "
-            f"than {plain(policy.widest_interval or 0)}, a person looks."
-        )
     return (
-        f"{costs} {sure} So does a request with a value that training did not see. Of the other answers "
+        f"{costs} {automatic_rule(policy)}, and so do requests with a value that training did not see; this was chosen "
+        f"on the calibration part. Of the other answers "
         f"{policy.audit_share:.0%} are drawn by lot for a person to check; the release should be rolled back once more "
         f"than {policy.rollback.limit:.0%} of them are found wrong."
     )
