@@ -61,9 +61,19 @@ def check_answer(contract: Contract, method: str, path: str, status: int, conten
     assert media_type in responses[str(status)]["content"], f"{method} {template} → {media_type}"
     at = f"/paths/{escape(template)}/{method.lower()}/responses/{status}/content/{escape(media_type)}/schema"
     errors = [
-        f"{error.json_path}: {error.message}" for error in validator(contract, at).iter_errors(orjson.loads(body))
+        f"{error.json_path}: {error.message}"
+        for value in values(media_type, body)
+        for error in validator(contract, at).iter_errors(value)
     ]
     assert not errors, f"{method} {template} → {status}: {errors[:3]}"
+
+
+def values(media_type: str, body: bytes) -> list[Any]:
+    """Return what the schema of a media type is about: the JSON, the JSON of each line, or the text."""
+    if media_type == "application/x-ndjson":
+        assert body.endswith(b"\n")
+        return [orjson.loads(line) for line in body.splitlines()]
+    return [body.decode() if media_type == "text/csv" else orjson.loads(body)]
 
 
 def template_of(contract: Contract, path: str) -> str | None:

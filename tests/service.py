@@ -71,5 +71,5 @@ class Service(RunningService):
         given = [(words[i], words[i + 1]) for i in range(len(words) - 1)]
         headers = dict(value.split(": ", 1) for flag, value in given if flag == "-H")
         [url] = [word for word in words if word.startswith("http://")]
-        [body] = [value for flag, value in given if flag == "-d"]
+        [body] = [value for flag, value in given if flag in ("-d", "--data-binary")]
         return {"path": url.split(str(self.port), 1)[1], "headers": headers, "body": body.encode()}

@@ -17,12 +17,8 @@ def test_defaults_lie_in_the_instance_folder(tmp_path: Path) -> None:
     settings = load(tmp_path)
     assert settings.database_url == f"sqlite:///{tmp_path / 'reviewapp.sqlite3'}"
     assert settings.releases == tmp_path / "releases"
-    assert (settings.bind, settings.auth, settings.proxies, settings.max_body) == (
-        "127.0.0.1:8000",
-        "token",
-        0,
-        1 << 20,
-    )
+    assert (settings.bind, settings.auth, settings.proxies) == ("127.0.0.1:8000", "token", 0)
+    assert (settings.max_body, settings.max_bulk) == (1 << 20, 32 << 20)
     assert settings.worker_count >= 1
 
 
@@ -45,6 +41,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("BIND", "unix:"),
         ("HOSTS", ","),
         ("MAX_BODY", "1 MiB"),
+        ("MAX_BULK", "0"),
         ("PROXIES", "x"),
     ],
 )

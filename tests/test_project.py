@@ -61,9 +61,9 @@ def test_every_dependency_is_pinned() -> None:
 
 
 ORDER = """
-errors places config strictjson stages | dates contract | schemas samples forms frames difference policy |
+errors places config strictjson csvfiles stages | dates contract | schemas samples forms frames difference policy |
 rules rulelist calibration transformers estimators trust release |
-explain prediction adapter store ledger registry accounts openapi wording snippets |
+explain prediction adapter bulk store ledger registry accounts openapi wording snippets |
 evaluation golden monitoring building | triage | evidence |
 parts | protocol security | lookups pages | api ui server | factory | cli | __main__
 """

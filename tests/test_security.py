@@ -12,6 +12,7 @@ from reviewapp.security import COOKIE, check_guards
 TABLE = {  # who may call what; a route that is not here fails the test below
     "POST /api/v1/predictions": "submit",
     "POST /api/v1/predictions/batch": "submit",
+    "POST /api/v1/predictions/bulk": "submit",
     "GET /api/v1/predictions/<prediction_id>": "submit",
     "GET /api/v1/predictions": "review",
     "PUT /api/v1/predictions/<prediction_id>/verdict": "review",

@@ -1,6 +1,8 @@
 """The service as a user meets it: started by its command under gunicorn, spoken to over a socket, killed, restarted."""
 
+import csv
 import http.client
+import io
 import json
 import os
 import random
@@ -20,7 +22,7 @@ import pytest
 from reviewapp.evidence.running import free_port
 from reviewapp.frames import to_frame
 from reviewapp.release import Release
-from reviewapp.samples import broken_requests, valid_record
+from reviewapp.samples import broken_requests, csv_template, valid_record
 from reviewapp.triage import generator
 
 from .service import Service
@@ -65,7 +67,7 @@ def test_the_printed_link_signs_in_once(service: Service) -> None:
     assert service.call("GET", service.link)[0] == 401
 
 
-def test_the_examples_of_the_readme_work_as_they_stand(service: Service, tokens: Any) -> None:
+def test_the_examples_of_the_readme_work_as_they_stand(service: Service, tokens: Any, release: Release) -> None:
     readme = (Path(__file__).resolve().parent.parent / "README.md").read_text()
     readme = readme.replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
     token = tokens["submit"]["Authorization"].removeprefix("Bearer ")
@@ -74,10 +76,15 @@ def test_the_examples_of_the_readme_work_as_they_stand(service: Service, tokens:
         [sys.executable, "-c", program], env={**os.environ, "TOKEN": token}, capture_output=True, text=True
     )
     assert done.stdout == "access auto access\n", done.stderr
-    [line] = re.findall(r"\$ (curl .*?)\n```", readme, re.DOTALL)
-    sent = service.read_curl(line.replace("\\\n", " ").replace("$TOKEN", token))
-    status, made, _ = service.call("POST", sent["path"], sent["body"], sent["headers"])
+    commands = re.findall(r"\$ (curl .*?)\n```", readme, re.DOTALL)
+    one, file = (service.read_curl(line.replace("\\\n", " ").replace("$TOKEN", token)) for line in commands)
+    status, made, _ = service.call("POST", one["path"], one["body"], one["headers"])
     assert (status, made["reference"], made["output"]["label"]) == (201, "ticket-4711", "billing")
+    assert file["body"] == b"@requests.csv"
+    content = csv_template(release.contract).encode()
+    status, answers, _ = service.call("POST", file["path"], content, file["headers"])
+    [row] = csv.DictReader(io.StringIO(answers, newline=""))
+    assert (status, row["prediction"], row["problem"]) == (200, "billing", "")
 
 
 def test_two_thousand_generated_requests_get_the_right_status_and_pointer(

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request, url_for
 
-from . import lookups
+from . import bulk, lookups
 from .adapter import ModelAdapter
 from .contract import Record
 from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
@@ -16,20 +16,38 @@ from .lookups import LIST_OPTIONS, option
 from .openapi import describe
 from .parts import parts
 from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
-from .protocol import answer, check_accept, read_json, read_query, request_id
+from .protocol import (
+    JSON_TYPE,
+    PROBLEM_TYPE,
+    answer,
+    check_accept,
+    check_kind,
+    read_body,
+    read_json,
+    read_query,
+    request_id,
+    stream,
+)
 from .schemas import batch_request, move_request, prediction_request, promote_request, verdict_request
 from .security import EVERYBODY, client, needs
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 health = Blueprint("health", __name__)
-api.before_request(check_accept)
 
 
+DRY_RUN = option("dry_run", "boolean", "Dry run", "Validate and answer, but record nothing: status 200, no id.")
 PREDICT_OPTIONS = (
     option("explain", "boolean", "Explain", "Add what moved the answer."),
     option("compare", "boolean", "Compare", "Add what the other option answers."),
-    option("dry_run", "boolean", "Dry run", "Validate and answer, but record nothing: status 200, no id."),
+    DRY_RUN,
 )
+
+
+@api.before_request
+def accept_json() -> None:
+    """Refuse a client that cannot read JSON; a file of requests is answered in its own kind."""
+    if request.endpoint != "api.create_bulk":
+        check_accept(JSON_TYPE, PROBLEM_TYPE)
 
 
 # ---- predictions ------------------------------------------------------------------------------------------------
@@ -59,6 +77,20 @@ def create_predictions() -> Response:
     if options["dry_run"]:
         shown = [prediction | {"id": None} for prediction in shown]
     return answer({"predictions": shown})
+
+
+@api.post("/predictions/bulk")
+@needs("submit")
+def create_bulk() -> Response:
+    """Answer a file of requests, each row for itself; the answers are streamed in the order of the rows."""
+    adapter, options = parts.registry.adapter(), read_query((DRY_RUN,))
+    kind = check_kind(*bulk.KINDS)
+    check_accept(kind)
+    if "Idempotency-Key" in request.headers:
+        raise BadRequest("A file takes no Idempotency-Key: its rows are recorded one after another, not as one.")
+    rows = bulk.read(kind, read_body(parts.settings.max_bulk), adapter.contract)
+    call = Call(source="bulk", client=client().name, request_id=request_id(), dry_run=bool(options["dry_run"]))
+    return stream(bulk.answer(rows, adapter, call), kind)
 
 
 @api.get("/predictions/<prediction_id>")

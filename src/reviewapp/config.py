@@ -78,6 +78,7 @@ class Settings:
         None, Path, "`memo/evidence/`, else `evidence/` in the instance folder", "Folder of the evidence pack."
     )
     max_body: int = _row(1 << 20, _positive, "1 MiB", "Largest request body, bytes; above: 413.")
+    max_bulk: int = _row(32 << 20, _positive, "32 MiB", "Largest file of requests (bulk), bytes; above: 413.")
 
     @property
     def worker_count(self) -> int:

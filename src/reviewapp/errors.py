@@ -228,6 +228,13 @@ class StoreError(UsageError):
     title = "The store cannot be used"
 
 
+def as_own(error: Exception) -> ReviewappError:
+    """Return our own error for whatever was raised; what a stranger raised is never shown."""
+    if isinstance(error, ReviewappError):
+        return error
+    return ReviewappError("Something failed on our side; the request id finds it in the log.")
+
+
 def as_problem(error: ReviewappError, request_id: str) -> dict[str, Any]:
     """Return the RFC 9457 document of an error: the one place that shapes it.
 

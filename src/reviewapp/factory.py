@@ -1,12 +1,14 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config strictjson stages what can go wrong, where things lie, settings, reading JSON, timing
+0 errors places config stages            what can go wrong, where things lie, settings, timing
+0 strictjson csvfiles                    reading JSON and CSV strictly, writing CSV safely
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
 2 difference                             what changes for callers from one contract to another
 2 policy rules rulelist calibration      what a release is made of: what to do with an answer, the baseline,
   transformers estimators trust release  the model, and the release itself
 3 explain prediction adapter             answering: the one module that both doors call
+3 bulk                                   whole files: each row a request of its own
 3 store ledger registry accounts         keeping: predictions, the live release, who may do what
 3 openapi wording snippets               the contract as a document, a prediction in words, a request to copy
 4 evaluation golden monitoring           what a release says of itself, and its ledger of it
@@ -37,7 +39,7 @@ from .accounts import Accounts
 from .adapter import ModelAdapter
 from .api import api, health
 from .config import Settings, load_settings
-from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated
+from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
 from .ledger import Ledger
 from .parts import EXTENSION, Parts
 from .registry import Registry
@@ -133,9 +135,7 @@ _PROGRAMS = {"/livez", "/readyz"}
 
 
 def _known(error: Exception) -> ReviewappError:
-    """Return our own error for whatever was raised; what a stranger raised is never shown."""
-    if isinstance(error, ReviewappError):
-        return error
+    """Return our own error for whatever was raised, also by the web framework."""
     if isinstance(error, exceptions.NotFound):
         return NotFound("There is nothing at this address.")
     if isinstance(error, exceptions.MethodNotAllowed):
@@ -144,4 +144,4 @@ def _known(error: Exception) -> ReviewappError:
         return security.foreign_host()
     if isinstance(error, exceptions.HTTPException) and 400 <= (error.code or 500) < 500:
         return BadRequest("The request is not well formed.")
-    return ReviewappError("Something failed on our side; the request id finds it in the log.")
+    return as_own(error)

@@ -7,13 +7,14 @@ from typing import Any
 
 from apispec import APISpec
 
-from . import __version__
+from . import __version__, strictjson
+from .bulk import CSV_TYPE, NDJSON_TYPE
 from .contract import Contract, Field, Outcome
 from .explain import SHOWN_TERMS
 from .ledger import CURSOR
 from .policy import REASONS
 from .prediction import DECISIONS, OPTIONS, SOURCES
-from .samples import example_record
+from .samples import csv_template, example_record
 from .schemas import BREAKING, MAX_BATCH, MAX_REASONS, MOVE_REASON, REASON, REFERENCE, VERDICTS, verdict_fields
 
 Schema = dict[str, Any]
@@ -21,6 +22,7 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
 TIME: Schema = {"type": "string", "format": "date-time"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
 NULLABLE_TEXT: Schema = {"type": ["string", "null"]}
 RELEASE_ID: Schema = {"name": TEXT, "version": {"type": "integer", "minimum": 1}, "digest": TEXT}
 _PROBLEMS = {  # status → when
@@ -28,10 +30,10 @@ _PROBLEMS = {  # status → when
     "401": "No token, or one that is unknown, expired or revoked.",
     "403": "The token's role does not allow this, or another site sent it.",
     "404": "There is no such thing.",
-    "406": "The client cannot read JSON.",
+    "406": "The client cannot read the kind that the route answers in.",
     "409": "It meets another request that is under way or came first.",
     "413": "The body is larger than the limit.",
-    "415": "The body is not sent as application/json, or is encoded.",
+    "415": "The body is of a kind that the route does not read, or is encoded.",
     "422": "A rule is broken; `errors` names every one (the first 50) with its pointer.",
     "500": "The service failed; the request id finds the cause in its log.",
     "503": "Not ready or busy; ask again after Retry-After seconds.",
@@ -93,6 +95,14 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
         "Prediction": _object(prediction, extras),
         "PredictionRecord": _object(prediction | {"output": _ref("RecordedOutput")} | record, extras),
         "Predictions": _object({"predictions": {"type": "array", "items": _ref("Prediction")}}),
+        "BulkLine": {
+            "description": "A line of the answer to a file: one for each request in their order, and a summary last.",
+            "anyOf": [
+                _ref("Prediction"),
+                _object({"row": {"type": "integer", "minimum": 1}, "problem": _ref("Problem")}),
+                _object({"summary": _object(dict.fromkeys(("rows", "predictions", "problems"), COUNT))}),
+            ],
+        },
         "PredictionPage": _object(
             {"predictions": {"type": "array", "items": _ref("PredictionRecord")}, "next": NULLABLE_TEXT}
         ),
@@ -202,6 +212,7 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
             "post": _operation("Answer many requests, all or none", "Predictions", _BODY, body="BatchRequest",
                                example={"inputs": [example["input"]]}, parameters=predict),
         },
+        "/api/v1/predictions/bulk": {"post": _bulk(contract, example, predict_options)},
         "/api/v1/predictions/{prediction_id}": {
             "get": _operation("Read a prediction and its verdicts", "PredictionRecord", "401 404 406 503",
                               parameters=[prediction_id]),
@@ -239,6 +250,7 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
 
 _ALWAYS = ("400", "500")  # a foreign Host, or what went wrong on our side
 _BODY = "401 403 406 409 413 415 422 503 507"
+_FILE = _BODY.replace(" 409", "")
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -281,6 +293,36 @@ def _operation(
         content = {"application/json": {"schema": _ref(body), "examples": {"one": {"value": example}}}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+def _bulk(contract: Contract, example: Any, predict_options: Sequence[Field]) -> dict[str, Any]:
+    """The one route that takes and answers files: CSV as text, NDJSON by the schema of each of its lines."""
+    operation = _operation(
+        "Answer a file of requests, each row for itself", None, _FILE,
+        parameters=[_parameter(field) for field in predict_options if field.name == "dry_run"],
+    )  # fmt: skip
+    line = strictjson.dumps(example).decode()
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            CSV_TYPE: _file("A header of the contract's names in any order, perhaps `reference`, and rows.",
+                            TEXT, csv_template(contract)),
+            NDJSON_TYPE: _file("A request on each line.", _ref("PredictionRequest"), line + "\n"),
+        },
+    }  # fmt: skip
+    operation["responses"]["200"] = {
+        "description": "The answers in the order of the rows, streamed; a row with a mistake has its problem.",
+        "content": {
+            CSV_TYPE: _file("The columns sent, then those of the answer; `problem` says what is wrong.", TEXT),
+            NDJSON_TYPE: _file("A prediction or a problem on each line, and a summary last.", _ref("BulkLine")),
+        },
+    }
+    return operation
+
+
+def _file(description: str, schema: Schema, example: str | None = None) -> dict[str, Any]:
+    examples = {} if example is None else {"examples": {"one": {"value": example}}}
+    return {"schema": {**schema, "description": description}, **examples}
 
 
 def _response(description: str, media_type: str, name: str | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -64,14 +65,21 @@ def request_id() -> str:
 @stage("parse")
 def read_json(limit: int) -> Any:
     """Return the JSON of the body; raise a 4xx where the media type, the size or the syntax is wrong."""
-    if request.mimetype != JSON_TYPE or request.mimetype_params.get("charset", "utf-8").lower() not in (
-        "utf-8",
-        "utf8",
-    ):
-        raise UnsupportedMediaType(f"Send Content-Type: {JSON_TYPE}, in UTF-8.")
+    check_kind(JSON_TYPE)
     return strictjson.loads(read_body(limit))
 
 
+def check_kind(*kinds: str) -> str:
+    """Return which of the kinds the body is of; raise UnsupportedMediaType where it is none, or not in UTF-8."""
+    if request.mimetype not in kinds or request.mimetype_params.get("charset", "utf-8").lower() not in (
+        "utf-8",
+        "utf8",
+    ):
+        raise UnsupportedMediaType(f"Send Content-Type: {' or '.join(kinds)}, in UTF-8.")
+    return request.mimetype
+
+
+@stage("parse")
 def read_body(limit: int) -> bytes:
     """Return the body, `limit` bytes at most; raise TooLarge, or BadRequest where it breaks off."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -174,11 +182,11 @@ def wants_json() -> bool:
     return kinds[JSON_TYPE] > kinds["text/html"]
 
 
-def check_accept() -> None:
-    """Refuse a client of the API that says it cannot read JSON."""
-    kinds = request.accept_mimetypes
-    if kinds and not (kinds[JSON_TYPE] or kinds[PROBLEM_TYPE]):
-        raise NotAcceptable(f"This route answers with {JSON_TYPE}.")
+def check_accept(*kinds: str) -> None:
+    """Refuse a client that says it can read none of the kinds; the first is what the route answers with."""
+    accepted = request.accept_mimetypes
+    if accepted and not any(accepted[kind] for kind in kinds):
+        raise NotAcceptable(f"This route answers with {kinds[0]}.")
 
 
 # ---- response ---------------------------------------------------------------------------------------------------
@@ -188,6 +196,12 @@ def check_accept() -> None:
 def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON response."""
     return Response(strictjson.dumps(document), status=status, mimetype=JSON_TYPE, headers=dict(headers or {}))
+
+
+def stream(pieces: Iterator[bytes], kind: str) -> Response:
+    """Return a response of many pieces, each sent once it is made; a failure in the first is answered as any other."""
+    first = next(pieces)
+    return Response(chain((first,), pieces), mimetype=kind)
 
 
 def problem(error: ReviewappError) -> Response:

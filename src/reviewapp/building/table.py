@@ -7,9 +7,8 @@ gives typed values, which are written as text in the one way that the contract r
 
 from __future__ import annotations
 
-import csv
+import codecs
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -17,9 +16,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from .. import csvfiles
 from ..errors import UsageError
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 Cells = list[str | None]
 
 
@@ -54,58 +53,44 @@ def read_table(path: Path) -> Table:
 
 
 def _csv(content: bytes, path: Path) -> Table:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}, line {line}: this is not UTF-8; save the table as CSV in UTF-8.") from None
-    if not text.strip():
+    if not content.removeprefix(codecs.BOM_UTF8).strip():
         raise UsageError(f"{path} is empty; a table has a header and rows.")
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell may be a long text
     first: UsageError | None = None
-    for delimiter in sorted(DELIMITERS, key=lambda sign: -_cells_of_header(text, sign)):
+    try:
+        csvfiles.check_text(content)
+    except csvfiles.NotCSV as error:
+        raise UsageError(f"{path}, line {error.line}: {error.reason}") from None
+    for delimiter in csvfiles.delimiters(content):
         try:
-            header, rows, lines = _records(text, delimiter, path)
+            header, rows, lines = _records(content, delimiter, path)
         except UsageError as error:
             first = first or error
             continue
         columns: dict[str, Cells] = {name: [] for name in header}
         for name, cells in zip(header, zip(*rows, strict=True), strict=True):
             columns[name] = list(cells)
-        return Table(columns, lines, f"CSV, {DELIMITERS[delimiter]}")
+        return Table(columns, lines, f"CSV, {csvfiles.DELIMITERS[delimiter]}")
     raise first or UsageError(f"{path} cannot be read as CSV.")
 
 
-def _cells_of_header(text: str, delimiter: str) -> int:
-    try:
-        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)))
-    except csv.Error:
-        return 0
-
-
-def _records(text: str, delimiter: str, path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+def _records(content: bytes, delimiter: str, path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     """Return header, rows and the line that each row begins in."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
-    header: list[str] | None = None
-    begins = 1
+    records = csvfiles.records(content, delimiter)
     try:
-        for row in reader:
-            if header is None:
-                header = row
-                _check_header(header, path)
-            elif row:
-                if len(row) != len(header):
-                    raise UsageError(
-                        f"{path}, line {begins}: this row has {_cells(len(row))}, and the header has {len(header)}."
-                    )
-                rows.append(row)
-                lines.append(begins)
-            begins = reader.line_num + 1
-    except csv.Error as error:
-        raise UsageError(f"{path}, line {begins}: this cannot be read as CSV ({error}).") from None
-    if header is None or not rows:
+        _, header = next(records)
+        _check_header(header, path)
+        for line, row in records:
+            if len(row) != len(header):
+                raise UsageError(
+                    f"{path}, line {line}: this row has {_cells(len(row))}, and the header has {len(header)}."
+                )
+            rows.append(row)
+            lines.append(line)
+    except csvfiles.NotCSV as error:
+        raise UsageError(f"{path}, line {error.line}: {error.reason}") from None
+    if not rows:
         raise UsageError(f"{path} has a header and no row.")
     return header, rows, lines
 

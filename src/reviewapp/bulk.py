@@ -1,0 +1,277 @@
+"""A file of requests → a file of answers, in the order of the rows: each row is a request of its own.
+
+A mistake of the file (its header, its encoding) refuses the file before anything is recorded. A mistake of a row is
+answered in its place. Rows are answered and recorded CHUNK at a time, and a chunk is handed out before the next one is
+answered; one file is answered by one release.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Protocol
+
+from . import csvfiles, strictjson
+from .adapter import ModelAdapter
+from .contract import Contract, Outcome, Record
+from .errors import BadRequest, Flaw, InvalidInput, ReviewappError, as_own, as_problem, pointer
+from .prediction import Call, Prediction
+from .samples import as_text
+from .schemas import REFERENCE, RecordSchema, form_schema, prediction_request
+from .stages import stage
+
+log = logging.getLogger("reviewapp")
+
+CSV_TYPE = "text/csv"
+NDJSON_TYPE = "application/x-ndjson"
+KINDS = (CSV_TYPE, NDJSON_TYPE)
+CHUNK = 500
+SHOWN_NAME = 100  # characters of a column's name that a mistake shows: without a header, they are a row's own cells
+_REFERENCE = RecordSchema((REFERENCE,), text=True)
+
+Result = Prediction | ReviewappError
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as it was read: what it asks, or why it cannot be asked. `number` counts from 1.
+
+    `cells` are those of a CSV row, as many as the header has.
+    """
+
+    number: int
+    record: Record
+    reference: str | None = None
+    mistake: ReviewappError | None = None
+    cells: Sequence[str] = ()
+
+
+class Rows(Protocol):
+    """One kind of file: its rows are read one by one, and results are written in the same kind."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def begin(self) -> bytes:
+        """Return what comes before the results."""
+
+    def write(self, results: Iterable[tuple[Row, Result]], call: Call) -> bytes:
+        """Return the results of some rows."""
+
+    def end(self, rows: int, problems: int) -> bytes:
+        """Return what comes after the results."""
+
+
+@stage("parse")
+def read(kind: str, content: bytes, contract: Contract) -> Rows:
+    """Return the rows of a file of one of KINDS; raise InvalidInput for what is wrong with the whole of it."""
+    return CsvRows(content, contract) if kind == CSV_TYPE else JsonRows(content, contract)
+
+
+def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
+    """Yield the file of answers, a chunk at a time.
+
+    Where answering or recording fails, every row from that chunk on that could have been asked has this failure as its
+    problem, so that no file ends early and looks whole; before anything is handed out, the failure is raised.
+    """
+    written = problems = 0
+    failure: ReviewappError | None = None
+    reading = iter(rows)
+    while chunk := list(islice(reading, CHUNK)):
+        asked = [row for row in chunk if row.mistake is None]
+        made: list[Prediction] = []
+        if asked and failure is None:
+            try:
+                made = adapter.predict(
+                    [row.record for row in asked], replace(call, references=[row.reference for row in asked])
+                )
+            except Exception as error:
+                if not written:
+                    raise
+                failure = _logged(error, call, asked[0].number)
+        answers = iter(made)
+        results: list[tuple[Row, Result]] = [(row, row.mistake or failure or next(answers)) for row in chunk]
+        before = b"" if written else rows.begin()
+        written += len(chunk)
+        problems += len(chunk) - len(made)
+        yield before + rows.write(results, call)
+    yield rows.end(written, problems)
+
+
+def _logged(error: Exception, call: Call, row: int) -> ReviewappError:
+    """Return our own error for what failed; the cause goes to the log, as that of a whole answer does."""
+    failure = as_own(error)
+    trace = error if failure.status == 500 else None
+    log.error("request %s failed: %s (from row %d on)", call.request_id, failure.detail, row, exc_info=trace)
+    return failure
+
+
+# ---- NDJSON -----------------------------------------------------------------------------------------------------
+
+
+class JsonRows:
+    """A request on each line, as the single route takes it; a prediction or a problem on each, and a summary last."""
+
+    def __init__(self, content: bytes, contract: Contract) -> None:
+        if not content.strip(b" \t\r\n"):
+            raise _refused("too_few_items", "The file holds no request.")
+        self._content, self._schema = content, prediction_request(contract)
+
+    def __iter__(self) -> Iterator[Row]:
+        lines = (line.rstrip(b"\r\n") for line in io.BytesIO(self._content) if line.strip(b" \t\r\n"))
+        for number, line in enumerate(lines, 1):
+            try:
+                record, reference = self._schema.load(strictjson.loads(line))
+                yield Row(number, record, reference)
+            except ReviewappError as error:
+                yield Row(number, {}, mistake=error)
+
+    def begin(self) -> bytes:
+        return b""
+
+    @stage("render")
+    def write(self, results: Iterable[tuple[Row, Result]], call: Call) -> bytes:
+        return b"".join(strictjson.dumps(_as_json(row, result, call)) + b"\n" for row, result in results)
+
+    def end(self, rows: int, problems: int) -> bytes:
+        summary = {"rows": rows, "predictions": rows - problems, "problems": problems}
+        return strictjson.dumps({"summary": summary}) + b"\n"
+
+
+def _as_json(row: Row, result: Result, call: Call) -> dict[str, object]:
+    if isinstance(result, ReviewappError):
+        return {"row": row.number, "problem": as_problem(result, call.request_id)}
+    return result.as_json() | ({"id": None} if call.dry_run else {})
+
+
+# ---- CSV --------------------------------------------------------------------------------------------------------
+
+
+class CsvRows:
+    """A header of the contract's names in any order, then rows; the same columns come out, then those of the answer.
+
+    A column `reference` holds the caller's own ids, unless the contract has a field of that name. The answer is parted
+    by the sign that parts the question.
+    """
+
+    def __init__(self, content: bytes, contract: Contract) -> None:
+        self._content, self._schema = content, form_schema(contract)
+        self._own_ids = REFERENCE.name not in contract.names
+        try:
+            csvfiles.check_text(content)
+            self._delimiter = csvfiles.delimiters(content, {*contract.names, REFERENCE.name})[0]
+            records = csvfiles.records(content, self._delimiter)
+            _, self._header = next(records, (1, []))
+            _check_header(self._header, contract)
+            if not sum(1 for _ in records):  # all are read: a quote that nobody closes is found before one is recorded
+                raise _refused("too_few_items", "The file has a header and no row.")
+        except csvfiles.NotCSV as error:
+            raise _refused("not_csv", error.detail) from None
+        self._answer = _answer_columns(contract.outcome, self._header)
+
+    def __iter__(self) -> Iterator[Row]:
+        records = islice(csvfiles.records(self._content, self._delimiter), 1, None)
+        for number, (line, cells) in enumerate(records, 1):
+            yield self._row(number, line, cells)
+
+    def _row(self, number: int, line: int, cells: list[str]) -> Row:
+        width = len(self._header)
+        if len(cells) != width:
+            shown = [*cells[:width], *[""] * (width - len(cells))]
+            detail = f"Line {line}: this row has {len(cells)} cells, and the header has {width}."
+            return Row(number, {}, mistake=BadRequest(detail), cells=shown)
+        values, flaws = dict(zip(self._header, cells, strict=True)), list[Flaw]()
+        own = {REFERENCE.name: values.pop(REFERENCE.name, "")} if self._own_ids else {}
+        record, kept = _load(self._schema, values, flaws), _load(_REFERENCE, own, flaws)
+        reference = kept.get(REFERENCE.name)
+        mistake = InvalidInput(flaws) if flaws else None
+        return Row(number, record, None if reference is None else str(reference), mistake, cells)
+
+    def begin(self) -> bytes:
+        return csvfiles.write([[*self._header, *self._answer]], self._delimiter).encode()
+
+    @stage("render")
+    def write(self, results: Iterable[tuple[Row, Result]], call: Call) -> bytes:
+        rows = ([*row.cells, *self._answered(result, call)] for row, result in results)
+        return csvfiles.write(rows, self._delimiter).encode()
+
+    def _answered(self, result: Result, call: Call) -> list[str]:
+        if isinstance(result, ReviewappError):
+            return [""] * (len(self._answer) - 1) + [_in_words(result)]
+        return [
+            *(as_text(result.output[name]) for name in _said(result.output)),
+            result.decision,
+            "; ".join(result.reasons),
+            "; ".join(warning["detail"] for warning in result.warnings),
+            "" if call.dry_run else result.id,
+            "",
+        ]
+
+    def end(self, rows: int, problems: int) -> bytes:
+        return b""
+
+
+def _check_header(header: Sequence[str], contract: Contract) -> None:
+    """Raise InvalidInput naming each column that is missing, unknown to the contract, or there twice."""
+    if not header:
+        raise _refused("not_csv", "Line 1 is empty; a file begins with the names of its columns.")
+    counts, known = Counter(header), {*contract.names, REFERENCE.name}
+    missing = [field.name for field in contract.fields if field.required and field.name not in counts]
+    unknown = [name for name in counts if name not in known]
+    twice = [name for name, count in counts.items() if count > 1]
+    flaws = [
+        *(_header_flaw(name, "missing", "this column is required.") for name in missing),
+        *(_header_flaw(name, "unknown_member", "the contract knows no column of this name.") for name in unknown),
+        *(_header_flaw(name, "given_twice", "give this column once.") for name in twice),
+    ]
+    if flaws:
+        raise InvalidInput(flaws)
+
+
+def _header_flaw(name: str, code: str, detail: str) -> Flaw:
+    shown = name if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]}…"
+    return Flaw(pointer(shown), code, f"Line 1: {detail}")
+
+
+def _refused(code: str, detail: str) -> InvalidInput:
+    return InvalidInput([Flaw("", code, detail)])
+
+
+def _load(schema: RecordSchema, values: Mapping[str, str], flaws: list[Flaw]) -> Record:
+    """Return the record of a row's cells; add its mistakes to `flaws`."""
+    try:
+        return schema.load(values, "")
+    except InvalidInput as error:
+        flaws += error.errors
+        return {}
+
+
+def _said(output: Mapping[str, object]) -> tuple[str, ...]:
+    return ("label", "confidence") if "label" in output else ("value", "low", "high")
+
+
+def _answer_columns(outcome: Outcome, taken: Sequence[str]) -> list[str]:
+    """Return the names of the columns that are added, each with `_` after it until it is another than those taken."""
+    figures = ("confidence",) if outcome.task == "classification" else ("low", "high")
+    used, names = set(taken), []
+    for column in ("prediction", *figures, "decision", "reasons", "warnings", "prediction_id", "problem"):
+        name = column
+        while name in used:
+            name += "_"
+        used.add(name)
+        names.append(name)
+    return names
+
+
+def _in_words(error: ReviewappError) -> str:
+    """Return a problem for one cell: every mistake with the column that it is in."""
+    if not error.errors:
+        return error.detail
+    return "; ".join(f"{_column(flaw.pointer)}: {flaw.detail.rstrip('.')}" for flaw in error.errors)
+
+
+def _column(at: str) -> str:
+    return at[1:].replace("~1", "/").replace("~0", "~") or "(no name)"
