@@ -15,10 +15,10 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.cli import main
 from reviewapp.config import load_settings
 from reviewapp.errors import NotReady, UsageError
-from reviewapp.evidence import answers, comparison, confidence, latency, outcomes, run, testruns, watching
+from reviewapp.evidence import answers, comparison, confidence, examples, latency, outcomes, run, testruns, watching
 from reviewapp.evidence.answers import Answers
 from reviewapp.evidence.behaviour import change, read_cases
-from reviewapp.evidence.pack import REQUESTS, Pack, changed_files, compare, facts, source_digest
+from reviewapp.evidence.pack import REQUESTS, Pack, changed_files, compare, facts, folder_of, source_digest
 from reviewapp.evidence.running import RunningService, Trial
 from reviewapp.evidence.scoring import OPTIONS, read_criteria, scoring
 from reviewapp.evidence.tables import EXACT, FREE, TIMING, Column, Table, differences, key
@@ -147,10 +147,10 @@ def compared(release: Release) -> dict[str, Table]:
 
 
 def subject(release: Release) -> Trial:
-    examples = {part: rows[:300] for part, rows in run.triage.examples().items()}
+    cut = {part: rows[:300] for part, rows in examples.generated().items()}
     nothing: Any = None
     return Trial(
-        release=release, adapter=ModelAdapter(release), examples=examples, seed=1, service=nothing, headers={},
+        release=release, adapter=ModelAdapter(release), examples=cut, seed=1, service=nothing, headers={},
         memo=ROOT / "memo", quick=True,
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def test_the_manual_process_costs_a_look_each_and_the_oracle_least(compared: dic
 
 
 def test_the_chosen_threshold_is_the_cheapest_of_the_curve(release: Release) -> None:
-    whole = replace(subject(release), examples=run.triage.examples())
+    whole = replace(subject(release), examples=examples.generated())
     curve = confidence.threshold_table(answers.options(whole, "calibrate"), release.policy.threshold)
     model = curve.find(option="model")
     chosen = curve.row(option="model", threshold="chosen")
@@ -282,7 +282,7 @@ def test_a_criterion_that_cannot_be_scored_is_named(tmp_path: Path, old: str, ne
 
 
 def test_the_requests_are_the_same_each_time_and_break_every_rule_once(release: Release) -> None:
-    trial = replace(subject(release), examples=run.triage.examples())
+    trial = replace(subject(release), examples=examples.generated())
     first, second = outcomes.synthetic_requests(trial), outcomes.synthetic_requests(trial)
     assert [one.as_json() for one in first] == [one.as_json() for one in second]
     assert sum(one.kind == "valid" for one in first) >= 1000
@@ -499,7 +499,7 @@ def test_an_installed_package_says_that_evidence_needs_the_source(monkeypatch: A
     monkeypatch.setattr("reviewapp.places.checkout", lambda: None)
     found = evidence(tmp_path)
     assert (found.exit_code, "from a checkout" in found.stderr) == (2, True)
-    assert load_settings({"instance": tmp_path}).evidence == tmp_path / "evidence"
+    assert folder_of(load_settings({"instance": tmp_path}), None) == tmp_path / "evidence"
 
 
 def test_the_live_release_is_measured_and_its_ledger_is_only_read(
@@ -508,8 +508,8 @@ def test_the_live_release_is_measured_and_its_ledger_is_only_read(
     shutil.copy(live_database, tmp_path / "reviewapp.sqlite3")
     before = (tmp_path / "reviewapp.sqlite3").read_bytes()
     settings = load_settings({"instance": tmp_path, "releases": releases_root})
-    assert run._release(settings, tmp_path / "copy").id == release.id
-    assert (tmp_path / "copy" / "triage" / str(release.id.version) / "release.json").is_file()
+    assert run._release(settings, run._live(settings), tmp_path / "copy").id == release.id
+    assert (tmp_path / "copy" / "releases" / "triage" / str(release.id.version) / "release.json").is_file()
     assert (tmp_path / "reviewapp.sqlite3").read_bytes() == before
 
 
@@ -517,11 +517,12 @@ def test_exact_is_what_a_column_is_unless_it_says_otherwise() -> None:
     assert Column("n", "n").kind == EXACT
 
 
-def test_labelled_requests_are_made_for_the_default_release_alone(
-    release: Release, live_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(live_database, tmp_path / "reviewapp.sqlite3")
-    other = replace(release.id, name="other")
-    monkeypatch.setattr(run.Registry, "live", lambda self: other)
-    with pytest.raises(UsageError, match="triage alone"):
-        run._release(load_settings({"instance": tmp_path}), tmp_path / "copy")
+def test_there_are_no_labelled_requests_of_a_release_that_came_from_elsewhere(release: Release) -> None:
+    other = replace(release, id=replace(release.id, name="other"))
+    with pytest.raises(UsageError, match="The live release is other/1: labelled requests are made for triage"):
+        examples.labelled_requests(other, None)
+
+
+def test_the_default_model_needs_no_table(release: Release, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"was not built from a table, .* leave --data out"):
+        examples.labelled_requests(release, tmp_path / "table.csv")

@@ -15,7 +15,6 @@ from click.core import ParameterSource
 from tqdm import tqdm
 
 from . import __version__, places
-from . import release as releases_of
 from .accounts import ROLES
 from .building.build import SEED as BUILD_SEED
 from .building.build import STEPS, Built, Order
@@ -264,16 +263,21 @@ def monitor(as_json: bool) -> None:
     pointer = parts.registry.live()
     if pointer is None:
         raise NotReady("No release is live yet; `reviewapp build` makes one.")
-    found = watch(releases_of.read(parts.registry.folder(pointer), pointer.digest), parts.ledger)
+    found = watch(parts.registry.check(parts.registry.folder(pointer), pointer.digest).release, parts.ledger)
     click.echo(json.dumps(found, indent=2) if as_json else tell_monitor(found))
     sys.exit(int(found["trigger"]["state"] == ABOVE))
 
 
 @main.command()
+@click.option("--data", type=click.Path(path_type=Path), help="The table that the live release was built from, if any.")
 @click.option("--quick", is_flag=True, help="Short runs of the load: under 90 seconds instead of several minutes.")
 @click.option("--check", is_flag=True, help="Measure again and compare with what is there; write nothing.")
-def evidence(quick: bool, check: bool) -> None:
-    """Measure everything that the memo states, on a service of its own, and write memo/evidence/."""
+def evidence(data: Path | None, quick: bool, check: bool) -> None:
+    """Measure the live release on a service of its own.
+
+    Figures of the default model, which the memo states, go to memo/evidence/, those of a release that was built from a
+    table to evidence/ of the instance folder.
+    """
     root, settings = places.checkout(), load_settings()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an end that stops the service under trial, too
     if root is None:
@@ -287,11 +291,12 @@ def evidence(quick: bool, check: bool) -> None:
             bar.update()
 
         if check:
-            wrong = trials.check(root, settings, quick=quick, progress=progress)
+            wrong = trials.check(root, settings, data=data, quick=quick, progress=progress)
         else:
-            pack = trials.measure(root, settings, settings.evidence, quick=quick, progress=progress)
+            pack = trials.measure(root, settings, data=data, quick=quick, progress=progress)
             memo = trials.render_memo(pack)
             wrong = trials.failures(pack)
+        bar.update(trials.STEPS - bar.n)
     for line in wrong:
         click.echo(line)
     if check:

@@ -74,8 +74,11 @@ class Settings:
     threads: int = _row(8, _positive, "`8`", "Threads of each worker.")
     proxies: int = _row(0, _not_negative, "`0`", "How many proxies' `X-Forwarded-*` headers to trust.")
     auth: str = _row("token", _auth, "`token`", "`off` switches sign-in off; only where the bind is loopback.")
-    evidence: Path = _row(
-        None, Path, "`memo/evidence/`, else `evidence/` in the instance folder", "Folder of the evidence pack."
+    evidence: Path | None = _row(
+        None,
+        Path,
+        "`memo/evidence/` for the default model in a checkout, else `evidence/` in the instance folder",
+        "Folder of the evidence pack, whatever release it is of.",
     )
     max_body: int = _row(1 << 20, _positive, "1 MiB", "Largest request body, bytes; above: 413.")
     max_bulk: int = _row(32 << 20, _positive, "32 MiB", "Largest file of requests (bulk), bytes; above: 413.")
@@ -121,7 +124,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[s
     values.update(overrides)
     values["instance"] = instance
     values["releases"] = Path(values.get("releases") or instance / "releases").absolute()
-    values["evidence"] = Path(values.get("evidence") or places.default_evidence(instance)).absolute()
+    values["evidence"] = Path(values["evidence"]).absolute() if values.get("evidence") else None
     values["database_url"] = values.get("database_url") or f"sqlite:///{instance / 'reviewapp.sqlite3'}"
     settings = Settings(**values)
     if settings.auth == "off" and not settings.loopback:

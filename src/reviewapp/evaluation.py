@@ -36,6 +36,11 @@ def mean_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]
     return float(found.low), float(found.high)
 
 
+def sign_test(one: int, other: int) -> float:
+    """Return the exact two-sided p of so many rows for one side and for the other; 1 where none is for either."""
+    return float(binomtest(one, one + other).pvalue) if one + other else 1.0
+
+
 def figures(
     actual: Sequence[str], shares: NDArray[np.float64], labels: Sequence[str], policy: Policy | None = None
 ) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from .accounts import Client
 from .contract import Contract, Field, Record
 from .difference import Difference
-from .evidence.pack import Pack
+from .evidence.pack import TABLE, Pack
 from .forms import Input, Mistake, limits_in_words
 from .prediction import Prediction
 from .registry import ReleaseEvent, by_version, way_back
@@ -224,7 +225,34 @@ class EvidencePage:
 
     @property
     def data(self) -> str:
-        return f"the data are {self.pack.manifest['data']['kind']}" if self.pack else ""
+        """What the labelled requests are."""
+        data = self._data
+        if data.get("kind") == TABLE:
+            rows = data["parts"]
+            return (
+                f"the labelled requests are rows of {data['file']} that no option was fitted on: {rows['test']:,} that "
+                f"only test, and {rows['calibrate']:,} that calibrated what it says"
+            )
+        return f"the data are {data['kind']}" if data else ""
+
+    @property
+    def command(self) -> str:
+        """What measures all of it."""
+        return f"reviewapp evidence{self._table}" if self._table else "make evidence"
+
+    @property
+    def check(self) -> str:
+        """What measures it again and compares."""
+        return f"reviewapp evidence --check{self._table}"
+
+    @property
+    def _table(self) -> str:
+        data = self._data
+        return f" --data {shlex.quote(data['file'])}" if data.get("kind") == TABLE else ""
+
+    @property
+    def _data(self) -> Mapping[str, Any]:
+        return self.pack.manifest["data"] if self.pack else {}
 
     def as_json(self) -> Json:
         if self.pack is None:

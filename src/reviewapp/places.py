@@ -23,9 +23,3 @@ def folder(name: str) -> Path:
 def default_instance() -> Path:
     """Return `instance/` of the checkout, else `instance/` of the current folder."""
     return (checkout() or Path.cwd()) / "instance"
-
-
-def default_evidence(instance: Path) -> Path:
-    """Return `memo/evidence/` of the checkout, else `evidence/` in the instance folder."""
-    root = checkout()
-    return instance / "evidence" if root is None else root / "memo" / "evidence"

@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, send_from_directory, url_for
@@ -29,7 +30,7 @@ from .errors import (
     UsageError,
     pointer,
 )
-from .evidence.pack import Pack, changed_files
+from .evidence.pack import Pack, changed_files, folder_of
 from .forms import Input, as_typed, inputs, mistakes, typed
 from .lookups import FILTERS, option
 from .pages import (
@@ -47,6 +48,7 @@ from .parts import parts
 from .prediction import Call, Prediction
 from .protocol import answer, read_form, read_query, request_id, wants_json
 from .registry import BREAKING_CHANGE
+from .release import ReleaseId
 from .samples import example_record, valid_record
 from .schemas import (
     BREAKING,
@@ -359,13 +361,13 @@ def _roll_back(text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()) -
 @needs("submit")
 def show_evidence() -> ResponseReturnValue:
     """What was measured, and whether it belongs to the release that answers now."""
-    folder = parts.settings.evidence
+    live = parts.registry.live()
+    folder = _evidence_folder(live)
     try:
         pack = Pack.read(folder)
         problems = list(changed_files(folder))
     except UsageError as error:
         return _show("evidence.html", EvidencePage(None, error.detail))
-    live = parts.registry.live()
     if live is None or live.digest != pack.manifest["release"]["digest"]:
         problems.insert(0, f"These figures are of another release than the live one{f', {live}' if live else ''}")
     return _show("evidence.html", EvidencePage(pack, "; ".join(problems) + "." if problems else None))
@@ -375,13 +377,18 @@ def show_evidence() -> ResponseReturnValue:
 @needs("submit")
 def evidence_file(name: str) -> ResponseReturnValue:
     """One file of the evidence, as it lies there; pictures are shown, the others downloaded."""
+    folder = _evidence_folder(parts.registry.live())
     try:
-        known = name in Pack.read(parts.settings.evidence).files
+        known = name in Pack.read(folder).files
     except UsageError:
         known = False
     if not known:
         raise NotFound("The evidence has no such file.")
-    return send_from_directory(parts.settings.evidence, name, as_attachment=not name.endswith(".png"))
+    return send_from_directory(folder, name, as_attachment=not name.endswith(".png"))
+
+
+def _evidence_folder(live: ReleaseId | None) -> Path:
+    return folder_of(parts.settings, None if live is None else parts.registry.folder(live))
 
 
 # ---- sign in ----------------------------------------------------------------------------------------------------

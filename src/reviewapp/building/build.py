@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -239,7 +240,15 @@ def _policy(order: Order, release: Release, rows: Labelled) -> Policy:
         return replace(release.policy, threshold=threshold)
     widest = order.widest_interval
     if widest is None:  # an interval as wide as the baseline's says no more than the baseline does
-        widest = float(np.median([said["high"] - said["low"] for said in adapter.outputs("baseline", frame)]))
+        widest = _rounded_up(np.median([said["high"] - said["low"] for said in adapter.outputs("baseline", frame)]))
     return replace(
         release.policy, coverage=order.coverage, widest_interval=widest, primary_metric="mean_absolute_error"
     )
+
+
+def _rounded_up(width: float) -> float:
+    """Return a width with three digits, so that equal intervals do not differ from it by their last one."""
+    if width <= 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(width)) - 2)
+    return float(f"{math.ceil(width / step) * step:.6g}")

@@ -88,11 +88,13 @@ def parts_of(
         rows = _with_values(rows)
         check_rows(rows)
         parts = shuffled(rows.answers, stratify=False, seed=seed) if time is None else in_time(moments)
-        return contract, {part: rows.only(numbers) for part, numbers in parts.items()}, rows.notes
+        return contract, _each_part(rows, parts), rows.notes
     kept = without_rare(rows, outcome.labels)
     if time is not None:
-        by_line = dict(zip(rows.lines, moments, strict=True))
-        kept, numbers = known_labels(kept, in_time([by_line[line] for line in kept.lines]))
+        # of all rows: the labels that are put aside later must not move the borders, or the parts are others again
+        place = {line: i for i, line in enumerate(kept.lines)}
+        lines = {part: [rows.lines[i] for i in chosen] for part, chosen in in_time(moments).items()}
+        kept, numbers = known_labels(kept, {part: [place[n] for n in of if n in place] for part, of in lines.items()})
     check_rows(kept)
     labels = [label for label in outcome.labels if label in set(kept.answers)]
     if len(labels) < 2:
@@ -103,7 +105,14 @@ def parts_of(
         names = given.names_of_classes(pipeline, labels, "--pipeline")
         labels += [name for name in names.values() if name not in labels]
     contract = replace(contract, outcome=replace(outcome, labels=tuple(labels)))
-    return contract, {part: kept.only(chosen) for part, chosen in numbers.items()}, kept.notes
+    return contract, _each_part(kept, numbers), kept.notes
+
+
+def _each_part(rows: Labelled, numbers: Mapping[str, Sequence[int]]) -> dict[str, Labelled]:
+    empty = next((part for part, chosen in numbers.items() if not chosen), None)
+    if empty is not None:
+        raise UsageError(f"No row is left to {empty}. {' '.join(rows.notes)}")
+    return {part: rows.only(chosen) for part, chosen in numbers.items()}
 
 
 def read_contract(path: Path, table: Table, asked: Asked) -> Contract:

@@ -2,7 +2,9 @@
 
 The cases stand in a file that people read and extend (memo/behaviour.toml), in the three kinds of CheckList (Ribeiro et
 al. 2020): `minimum` (plain requests get their label), `invariance` (a change that must not matter changes no label) and
-`directional` (a change never lowers the probability of a label). They are asked through the API, as a dry run.
+`directional` (a change never lowers the probability of a label). Where the answer is a value, a change that must not
+matter leaves it as it is, one may be asked never to lower it (by the outcome's name), and there is no `minimum`. They
+are asked through the API, as a dry run.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from ..contract import Contract, Record
 from ..errors import InvalidInput, UsageError
 from ..samples import example_record
 from ..schemas import MAX_BATCH, prediction_request
-from .outcomes import PREDICT
-from .running import Trial
+from .outcomes import PREDICT, same_output
+from .running import TEST, Trial
 from .stated import FILLED, differ, read_stated
 from .tables import Column, Row, Table, key
 
 FILE = "behaviour.toml"
 ROWS = 300  # requests of the test part that a change is tried on
-SLACK = 1e-9  # a probability counts as lowered by more than this
+SLACK = 1e-9  # a probability counts as lowered by more than this, a value by more than this share of its size
 
 
 class _Case(Schema):
@@ -95,7 +97,7 @@ def behaviour(trial: Trial) -> list[Table]:
         Column("at_least", "Asked for", ".2f"),
         Column("ok", "Holds"),
     ]
-    reading = f"Cases of memo/{FILE}. Changes are tried on requests of the test part, through the API."
+    reading = f"Cases of {trial.memo.name}/{FILE}. Changes are tried on requests of the test part, through the API."
     return [Table("behaviour", "Behaviour that the product owner asks for", reading, columns, rows)]
 
 
@@ -111,9 +113,16 @@ def read_cases(path: Path, contract: Contract) -> list[dict[str, Any]]:
 
 def _mistake(case: Mapping[str, Any], contract: Contract) -> str | None:
     """Return what of a case does not fit the contract, in words, or None."""
-    label = case.get("label", case.get("never_lowers"))
-    if label is not None and label not in contract.outcome.labels:
-        return f"{label!r} is none of the labels {', '.join(contract.outcome.labels)}"
+    outcome, label = contract.outcome, case.get("label", case.get("never_lowers"))
+    if outcome.task == "regression":
+        if case["kind"] == "minimum":
+            return (
+                "it asks for a label, and the answer is a value: only an invariance or a directional case can be tried"
+            )
+        if label not in (None, outcome.name):
+            return f"never_lowers must be {outcome.name!r}, the value that is answered"
+    elif label is not None and label not in outcome.labels:
+        return f"{label!r} is none of the labels {', '.join(outcome.labels)}"
     for record in case.get("inputs", []):
         try:
             prediction_request(contract).load({"input": {**example_record(contract), **record}})
@@ -133,7 +142,7 @@ def _minimum(trial: Trial, case: Mapping[str, Any]) -> list[bool]:
 
 def _changed(trial: Trial, case: Mapping[str, Any]) -> list[bool]:
     pairs = []
-    for example in trial.examples["test"][:ROWS]:
+    for example in trial.examples[TEST][:ROWS]:
         changed = change(example.record, case["change"])
         if _valid(trial.release.contract, changed):
             pairs.append((dict(example.record), changed))
@@ -141,9 +150,16 @@ def _changed(trial: Trial, case: Mapping[str, Any]) -> list[bool]:
         raise UsageError(f"{FILE}, {case['title']}: after the change no request keeps the contract.")
     before, after = (_ask(trial, list(records)) for records in zip(*pairs, strict=True))
     if case["kind"] == "invariance":
-        return [a["label"] == b["label"] for a, b in zip(before, after, strict=True)]
-    label = case["never_lowers"]
-    return [b["probabilities"][label] >= a["probabilities"][label] - SLACK for a, b in zip(before, after, strict=True)]
+        return [
+            a["label"] == b["label"] if "label" in a else same_output(b, a) for a, b in zip(before, after, strict=True)
+        ]
+    return [_not_lower(a, b, case["never_lowers"]) for a, b in zip(before, after, strict=True)]
+
+
+def _not_lower(before: Mapping[str, Any], after: Mapping[str, Any], label: str) -> bool:
+    if "value" in before:
+        return bool(after["value"] >= before["value"] - SLACK * abs(before["value"]))
+    return bool(after["probabilities"][label] >= before["probabilities"][label] - SLACK)
 
 
 def change(record: Record, changes: Mapping[str, Any]) -> Record:

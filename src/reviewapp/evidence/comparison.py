@@ -8,37 +8,31 @@ used to choose anything; the threshold is chosen on the calibration part alone, 
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
-from ..contract import Record
-from ..evaluation import RESAMPLES, figures, mean_interval, wilson
-from ..frames import to_frame
-from .answers import BASELINE, BASELINE_OWN, MODEL, Answers, options
+from ..evaluation import RESAMPLES, figures, mean_interval, sign_test, wilson
+from .answers import BASELINE, BASELINE_OWN, MODEL, ORACLE, Answers, median_latency, options
 from .confidence import calibration_error, calibration_table, threshold_table
-from .running import Subject
+from .running import CALIBRATE, TEST, Subject
+from .slices import SMALLEST, grouped, slices
 from .tables import TIMING, Column, Row, Table, key
 
-PARTS = ("test", "later_drift")
 MANUAL = "manual"  # a person reads everything
-SMALLEST = 30  # rows of a slice, below which a share says nothing
-TIMED = 200  # single answers a latency is the median of
 
 
 def comparison(subject: Subject) -> list[Table]:
     """Return options side by side, their paired differences, slices, calibration and the curves of the threshold."""
-    parts = {part: options(subject, part) for part in ("calibrate", *PARTS)}
+    parts = {part: options(subject, part) for part in (CALIBRATE, *subject.tested)}
     return [
         _options_table(subject, parts),
-        _pairs_table(parts),
+        _pairs_table(subject, parts),
         _differences_table(subject, parts),
-        _slices_table(subject, parts["test"]),
-        calibration_table(parts["test"]),
-        threshold_table(parts["calibrate"], subject.release.policy.threshold),
+        _slices_table(subject, parts[TEST]),
+        calibration_table(parts[TEST]),
+        threshold_table(parts[CALIBRATE], subject.release.policy.threshold),
     ]
 
 
@@ -47,9 +41,9 @@ def comparison(subject: Subject) -> list[Table]:
 
 def _options_table(subject: Subject, parts: dict[str, dict[str, Answers]]) -> Table:
     policy = subject.release.policy
-    latency = {option: _median_latency(subject, option) for option in ("baseline", "model")}
+    latency = {option: median_latency(subject, option) for option in ("baseline", "model")}
     rows: list[Row] = []
-    for part in PARTS:
+    for part in subject.tested:
         n = len(parts[part][MODEL].actual)
         manual = {"n": n, "referred": 1.0, "cost_per_100": 100 * policy.cost_review}
         rows.append({"part": part, "option": MANUAL} | dict.fromkeys(_FIGURES) | manual)
@@ -85,8 +79,10 @@ def _options_table(subject: Subject, parts: dict[str, dict[str, Answers]]) -> Ta
     reading = (
         f"Same rows for every option. Cost: {policy.cost_wrong:g} for a wrong automatic answer, "
         f"{policy.cost_review:g} for a look by a person, who is taken to be right. Intervals of 95 %: Wilson for "
-        "shares, bootstrap for cost. The oracle knows the hidden intent: no option can beat it."
+        "shares, bootstrap for cost."
     )
+    if ORACLE in parts[TEST]:
+        reading += " The oracle knows the hidden intent: no option can beat it."
     return Table("comparison", "The options side by side", reading, columns, rows)
 
 
@@ -115,22 +111,12 @@ _FIGURES = {
 }
 
 
-def _median_latency(subject: Subject, option: str) -> float:
-    """Return the median milliseconds of one answer in this process, without HTTP and ledger."""
-    taken = []
-    for example in subject.examples["test"][:TIMED]:
-        started = time.perf_counter()
-        subject.adapter.outputs(option, to_frame(subject.release.contract, [example.record]))
-        taken.append(time.perf_counter() - started)
-    return 1000 * float(np.median(taken))
-
-
 # ---- against each other -----------------------------------------------------------------------------------------
 
 
-def _pairs_table(parts: dict[str, dict[str, Answers]]) -> Table:
+def _pairs_table(subject: Subject, parts: dict[str, dict[str, Answers]]) -> Table:
     rows: list[Row] = []
-    for part in PARTS:
+    for part in subject.tested:
         model, baseline = parts[part][MODEL].right, parts[part][BASELINE].right
         only_model, only_baseline = int((model & ~baseline).sum()), int((~model & baseline).sum())
         rows.append(
@@ -141,7 +127,7 @@ def _pairs_table(parts: dict[str, dict[str, Answers]]) -> Table:
                 "only_model": only_model,
                 "only_baseline": only_baseline,
                 "neither": int((~model & ~baseline).sum()),
-                "p": float(binomtest(only_model, only_model + only_baseline).pvalue),
+                "p": sign_test(only_model, only_baseline),
             }
         )
     columns = [
@@ -160,7 +146,7 @@ def _pairs_table(parts: dict[str, dict[str, Answers]]) -> Table:
 def _differences_table(subject: Subject, parts: dict[str, dict[str, Answers]]) -> Table:
     cost_review = subject.release.policy.cost_review
     rows: list[Row] = []
-    for part in PARTS:
+    for part in subject.tested:
         model, baseline, own = (parts[part][name] for name in (MODEL, BASELINE, BASELINE_OWN))
         for measure, against, values in (
             ("cost of 100", BASELINE, 100 * (model.cost - baseline.cost)),
@@ -198,27 +184,21 @@ def _brier(answers: Answers) -> NDArray[np.float64]:
 def _slices_table(subject: Subject, answers: dict[str, Answers]) -> Table:
     model, baseline = answers[MODEL], answers[BASELINE]
     rows: list[Row] = []
-    records = [example.record for example in subject.examples["test"]]
-    fields = [field for field in subject.release.contract.fields if field.kind in ("category", "boolean")]
-    groups = [(field.label, [_said(record, field.name) for record in records]) for field in fields]
-    groups.append(("Right answer", model.actual.tolist()))
-    for name, values in groups:
-        for value in sorted(set(values)):
-            chosen = np.array([one == value for one in values])
-            n = int(chosen.sum())
-            row: dict[str, Any] = {"by": name, "value": value, "n": n} | dict.fromkeys(_SLICE_FIGURES)
-            if n >= SMALLEST:
-                right = int(model.right[chosen].sum())
-                row |= {
-                    "model": right / n,
-                    "low": wilson(right, n)[0],
-                    "high": wilson(right, n)[1],
-                    "baseline": float(baseline.right[chosen].mean()),
-                    "referred": float(1 - model.automatic[chosen].mean()),
-                    "model_cost": 100 * float(model.cost[chosen].mean()),
-                    "baseline_cost": 100 * float(baseline.cost[chosen].mean()),
-                }
-            rows.append(row)
+    for name, value, chosen in [*slices(subject), *grouped("Right answer", model.actual.tolist())]:
+        n = int(chosen.sum())
+        row: dict[str, Any] = {"by": name, "value": value, "n": n} | dict.fromkeys(_SLICE_FIGURES)
+        if n >= SMALLEST:
+            right = int(model.right[chosen].sum())
+            row |= {
+                "model": right / n,
+                "low": wilson(right, n)[0],
+                "high": wilson(right, n)[1],
+                "baseline": float(baseline.right[chosen].mean()),
+                "referred": float(1 - model.automatic[chosen].mean()),
+                "model_cost": 100 * float(model.cost[chosen].mean()),
+                "baseline_cost": 100 * float(baseline.cost[chosen].mean()),
+            }
+        rows.append(row)
     columns = [key("by", "By"), key("value", "Value"), Column("n", "n", "d"), *_SLICE_FIGURES.values()]
     reading = f"Test part. With fewer than {SMALLEST} rows a slice has no figures; intervals are Wilson's."
     return Table("slices", "Slices", reading, columns, rows)
@@ -236,8 +216,3 @@ _SLICE_FIGURES = {
         Column("baseline_cost", "Cost of 100, baseline", ".1f"),
     )
 }
-
-
-def _said(record: Record, name: str) -> str:
-    value = record.get(name)
-    return "not known" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

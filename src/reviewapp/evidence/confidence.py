@@ -57,13 +57,14 @@ def threshold_table(options: dict[str, Answers], chosen: float) -> Table:
     """Return coverage, risk and cost for every threshold in steps of 0.01, and for the one that was chosen."""
     rows: list[Row] = []
     for option in (BASELINE, MODEL):
-        for threshold in [*np.linspace(0, 1, 101).tolist(), *([chosen] if option == MODEL else [])]:
+        steps = [(f"{threshold:.2f}", threshold) for threshold in np.linspace(0, 1, 101).tolist()]
+        for name, threshold in [*steps, *([("chosen", chosen)] if option == MODEL else [])]:
             answers = replace(options[option], policy=replace(options[option].policy, threshold=threshold))
             automatic = answers.automatic
             rows.append(
                 {
                     "option": option,
-                    "threshold": "chosen" if threshold == chosen else f"{threshold:.2f}",
+                    "threshold": name,
                     "value": threshold,
                     "coverage": float(automatic.mean()),
                     "risk": float((~answers.right)[automatic].mean()) if automatic.any() else None,

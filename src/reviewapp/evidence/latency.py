@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import re
 import threading
 import time
@@ -22,7 +23,7 @@ import numpy as np
 
 from ..stages import STAGES
 from .outcomes import PREDICT
-from .running import KEPT_SECONDS, Trial
+from .running import KEPT_SECONDS, TEST, Trial
 from .tables import EXACT, FREE, TIMING, Column, Row, Table, key
 
 ROWS = 100  # of a batch
@@ -95,8 +96,9 @@ RUNS = len(PAYLOADS) * len(CONNECTIONS) + sum(map(len, RATES.values()))
 
 
 def _payloads(trial: Trial) -> Mapping[str, tuple[str, list[bytes]]]:
-    records = [dict(example.record) for example in trial.examples["test"]]
-    batches = [records[i : i + ROWS] for i in range(0, len(records), ROWS)]
+    records = [dict(example.record) for example in trial.examples[TEST]]
+    whole = records * math.ceil(ROWS / len(records))  # a small table fills a batch more than once
+    batches = [whole[i : i + ROWS] for i in range(0, len(whole) - ROWS + 1, ROWS)]
     return {
         "single": (PREDICT, [json.dumps({"input": record}).encode() for record in records]),
         "batch": (f"{PREDICT}/batch", [json.dumps({"inputs": batch}).encode() for batch in batches]),
@@ -209,6 +211,8 @@ def _latency_table(rows: Sequence[Row]) -> Table:
 
 
 def _stages(payload: str, run: _Run) -> list[Row]:
+    if not run.taken:
+        return []
     means = {name: float(np.mean([told.get(name, 0.0) for told in run.stages])) for name in (*STAGES, "total")}
     means["the rest of the application"] = means["total"] - sum(means[name] for name in STAGES)
     means["outside of it (gunicorn, sockets, client)"] = 1000 * float(np.mean(run.taken)) - means.pop("total")

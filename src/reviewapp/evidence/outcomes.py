@@ -17,13 +17,14 @@ from typing import Any
 from ..contract import Contract
 from ..frames import to_frame
 from ..samples import broken_requests, example_record, valid_record
-from ..schemas import MAX_BATCH
-from .running import Answer, Trial
+from ..schemas import MAX_BATCH, verdict_fields
+from .running import TEST, Answer, Trial
 from .tables import Column, Row, Table, key
 
 VALID = 1000
 SENDERS = 8
 PREDICT = "/api/v1/predictions"
+VALUES = ("value", "low", "high")  # what an output is made of where it is a value
 TOLERANCE = 1e-9  # between the answer over HTTP and the model asked directly
 
 
@@ -59,7 +60,7 @@ def synthetic_requests(trial: Trial) -> list[Request]:
     """Return all requests of the trial, the same ones for the same release and seed."""
     rng = random.Random(trial.seed)  # noqa: S311 (samples, not secrets)
     contract = trial.release.contract
-    records = [dict(example.record) for example in trial.examples["test"][: VALID // 2]]
+    records = [dict(example.record) for example in trial.examples[TEST][: VALID // 2]]
     records += [valid_record(contract, rng) for _ in range(VALID - len(records))]
     valid = [
         Request(f"valid-{n:04}", "valid", "", _json({"input": record}), 201) for n, record in enumerate(records, 1)
@@ -176,7 +177,7 @@ def protocol_requests(contract: Contract) -> Iterator[Request]:
         422,
         "missing",
         _json({"verdict": "corrected"}),
-        "/label",
+        f"/{verdict_fields(contract.outcome)[1].name}",
         method="PUT",
         path=f"{PREDICT}/{{id}}/verdict",
         role="review",
@@ -197,7 +198,7 @@ def outcomes(trial: Trial, requests: Sequence[Request]) -> list[Table]:
     ]
     recorded = str(answers[0][1].get("id"))
     rows += [_row(one, _send(trial, one, recorded)) for one in requests if one.kind != "valid"]
-    return [_outcomes_table(rows), _summary_table(rows)]
+    return [_outcomes_table(rows, trial.release.contract), _summary_table(rows)]
 
 
 def _send(trial: Trial, request: Request, prediction_id: str) -> Answer:
@@ -215,12 +216,20 @@ def _direct_answers(trial: Trial, requests: Sequence[Request]) -> list[dict[str,
 
 
 def _same(answer: Answer, expected: Mapping[str, Any]) -> str:
-    """Return yes where an answer is the model's own, asked directly: the label, and every probability."""
-    if answer[0] != 201 or answer[1]["output"]["label"] != expected["label"]:
+    """Return yes where an answer is the model's own, asked directly: its label and probabilities, or its value."""
+    if answer[0] != 201:
         return "no"
-    given = answer[1]["output"]["probabilities"]
-    close = (math.isclose(given[k], v, rel_tol=0, abs_tol=TOLERANCE) for k, v in expected["probabilities"].items())
-    return "yes" if all(close) else "no"
+    return "yes" if same_output(answer[1]["output"], expected) else "no"
+
+
+def same_output(given: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Whether two outputs agree: in label and probabilities, or in value and interval, relative to their size."""
+    if "label" not in expected:
+        size = max(abs(expected[name]) for name in VALUES)
+        return all(abs(given[name] - expected[name]) <= TOLERANCE * size for name in VALUES)
+    shares = expected["probabilities"]
+    close = (math.isclose(given["probabilities"][k], v, rel_tol=0, abs_tol=TOLERANCE) for k, v in shares.items())
+    return bool(given["label"] == expected["label"]) and all(close)
 
 
 def _row(request: Request, answer: Answer) -> dict[str, Any]:
@@ -245,7 +254,7 @@ def _row(request: Request, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _outcomes_table(rows: Sequence[Row]) -> Table:
+def _outcomes_table(rows: Sequence[Row], contract: Contract) -> Table:
     columns = [
         key("name", "Request"),
         Column("kind", "Kind"),
@@ -260,7 +269,7 @@ def _outcomes_table(rows: Sequence[Row]) -> Table:
     ]
     reading = (
         "One row a request; a valid one is as expected if it got 201 and the model's own answer to "
-        f"{TOLERANCE:g} in every probability."
+        f"{TOLERANCE:g} {'in every probability' if contract.outcome.labels else 'of its size'}."
     )
     return Table("outcomes", "Validation outcomes, request by request", reading, columns, rows)
 

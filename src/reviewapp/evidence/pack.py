@@ -19,6 +19,8 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
+from .. import places
+from ..config import Settings
 from ..errors import UsageError
 from ..release import Release
 from .pictures import Picture
@@ -27,13 +29,38 @@ from .tables import Table, differences
 MANIFEST = "manifest.json"
 REQUESTS = "requests.jsonl"
 CHANGED_MANIFEST = f"{MANIFEST}: it was changed after it was written: its own digest differs"
+AGAIN = "run `make evidence` (for a release of a table: `reviewapp evidence --data FILE`)"
 FORMAT = 1
+TABLE = "table"  # the kind of data of a release that was built from one
 BOUND = ("src", "templates", "constraints.txt")  # what the figures depend on, in the checkout
+
+
+def folder_of(settings: Settings, release: Path | None) -> Path:
+    """Return where the evidence of the live release lies; `release` is its folder, None where nothing is live.
+
+    A folder that was set always wins. Else the default model, which is there without being live, has it beside the
+    memo, and a release of a table in the instance.
+    """
+    if settings.evidence is not None:
+        return settings.evidence
+    root = places.checkout()
+    if root is None or (release is not None and is_of_table(release)):
+        return settings.instance / "evidence"
+    return root / "memo" / "evidence"
+
+
+def is_of_table(release: Path) -> bool:
+    """Whether the release in a folder was built from a table; its model is not loaded, and nothing is checked."""
+    try:
+        evaluation = json.loads((release / "evaluation.json").read_text(encoding="utf-8"))
+        return bool(evaluation["data"]["kind"] == TABLE)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @dataclass(frozen=True)
 class Pack:
-    """What `make evidence` measured. `manifest` is the file of that name; tables are by name, in order."""
+    """What the trials measured. `manifest` is the file of that name; tables are by name, in order."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -53,12 +80,12 @@ class Pack:
         """Read a pack; raise UsageError where there is none or its manifest was changed. Files: `changed_files`."""
         manifest = _manifest(folder)
         if not _is_itself(manifest):
-            raise UsageError(f"{CHANGED_MANIFEST}; run `make evidence`.")
+            raise UsageError(f"{CHANGED_MANIFEST}; {AGAIN}.")
         described = {one["name"]: one for one in manifest["tables"]}
         try:
             texts = {name: (folder / f"{name}.csv").read_text(encoding="utf-8") for name in described}
         except (FileNotFoundError, UnicodeDecodeError):
-            raise UsageError("A table of the evidence is missing or no text; run `make evidence`.") from None
+            raise UsageError(f"A table of the evidence is missing or no text; {AGAIN}.") from None
         tables = {name: Table.from_csv(text, described[name]) for name, text in texts.items()}
         return cls(folder, manifest, tables)
 
@@ -120,7 +147,7 @@ def compare(old: Pack, new: Pack, factor: float) -> Iterator[str]:
     whole = not (old.manifest["quick"] or new.manifest["quick"])
     same_machine = old.manifest["machine"]["numeric"] == new.manifest["machine"]["numeric"]
     if old.manifest["source"] != new.manifest["source"]:
-        yield "source: the evidence is of other code, templates or constraints than these; run `make evidence`"
+        yield f"source: the evidence is of other code, templates or constraints than these; {AGAIN}"
     if same_machine:
         for name in ("release", "seed"):
             if old.manifest[name] != new.manifest[name]:
@@ -194,11 +221,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError("There is no evidence yet; run `make evidence`.") from None
+        raise UsageError(f"There is no evidence yet; {AGAIN}.") from None
     except ValueError as error:
-        raise UsageError(f"{MANIFEST} of the evidence is no JSON ({error}); run `make evidence`.") from None
+        raise UsageError(f"{MANIFEST} of the evidence is no JSON ({error}); {AGAIN}.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UsageError(f"{MANIFEST} is of another format than this version writes; run `make evidence`.")
+        raise UsageError(f"{MANIFEST} is of another format than this version writes; {AGAIN}.")
     return manifest
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
@@ -52,8 +52,9 @@ def draw(picture: Picture, tables: Tables) -> bytes:
 
 def _cost(figure: Any, tables: Tables) -> None:
     """Cost of 100 requests by option, one panel for each part of the data."""
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, part in zip(panels, ("test", "later_drift"), strict=True):
+    parts = list(dict.fromkeys(row["part"] for row in tables["comparison"].rows))
+    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axes, part in zip(panels, parts, strict=True):
         rows = tables["comparison"].find(part=part)
         for x, row in enumerate(rows):
             cost, colour = row["cost_per_100"], COLOURS[row["option"].split(",")[0]]
@@ -78,7 +79,8 @@ def _threshold(figure: Any, tables: Tables) -> None:
         by_coverage.plot([r["coverage"] for r in shown], [r["risk"] for r in shown], **style)
     chosen = tables["threshold"].row(option="model", threshold="chosen")
     by_threshold.plot(chosen["value"], chosen["cost_per_100"], "o", color="black", label="chosen")
-    by_coverage.plot(chosen["coverage"], chosen["risk"], "o", color="black", label="chosen")
+    if chosen["risk"] is not None:
+        by_coverage.plot(chosen["coverage"], chosen["risk"], "o", color="black", label="chosen")
     by_threshold.set(xlabel="confidence asked for", ylabel="cost of 100 requests (units)", title="Cost")
     by_coverage.set(xlabel="share answered without a person", ylabel="share wrong among these", title="Risk")
     by_threshold.legend(fontsize=8)
@@ -115,12 +117,61 @@ def _latency(figure: Any, tables: Tables) -> None:
     panels[0].legend(fontsize=8)
 
 
+def _differences(figure: Any, tables: Tables) -> None:
+    """Mean absolute error of each option, and the paired difference, by part of the data."""
+    error, difference = figure.subplots(1, 2)
+    rows = tables["comparison"].rows
+    for x, row in enumerate(rows):
+        value = row["mean_absolute_error"]
+        spread = [[value - row["error_low"]], [row["error_high"] - value]]
+        error.bar(x, value, color=COLOURS[row["option"]], yerr=spread, capsize=4, width=0.65)
+    error.set_xticks(range(len(rows)), [f"{row['option']}\n{row['part']}" for row in rows], fontsize=8)
+    error.set_title("Mean absolute error", fontsize=10)
+    error.set_ylabel("in the units of the answer")
+    difference.axvline(0, color="#999999", linewidth=1)
+    rows = tables["differences"].rows
+    for y, row in enumerate(rows):
+        value = row["difference"]
+        spread = [[value - row["low"]], [row["high"] - value]]
+        difference.errorbar(value, y, xerr=spread, color=COLOURS["model"], marker="o", capsize=4)
+    difference.set_yticks(range(len(rows)), [row["part"] for row in rows], fontsize=8)
+    difference.set_ylim(-0.5, len(rows) - 0.5)
+    difference.set_title("Model minus baseline, row by row", fontsize=10)
+    difference.set_xlabel("absolute error, in the units of the answer")
+    difference.locator_params(axis="x", nbins=5)
+
+
+def _coverage(figure: Any, tables: Tables) -> None:
+    """Share of truths inside the interval, and its width, by the answered value."""
+    share, width = figure.subplots(1, 2)
+    for i, option in enumerate(("baseline", "model")):
+        rows = tables["calibration"].find(option=option)
+        x = [(row["from"] + row["to"]) / 2 for row in rows]
+        spread = [
+            [max(0.0, r["covered"] - r["low"]) for r in rows],
+            [max(0.0, r["high"] - r["covered"]) for r in rows],
+        ]
+        style = {"color": COLOURS[option], "marker": "so"[i], "linestyle": LINES[option], "label": option}
+        share.errorbar(x, [r["covered"] for r in rows], yerr=spread, capsize=3, **style)
+        width.plot(x, [r["width"] for r in rows], **style)
+    share.set(xlabel="answered value", ylabel="share of truths inside", title="Coverage, 95 % intervals")
+    width.set(xlabel="answered value", ylabel="mean width of the interval", title="How wide")
+    width.set_ylim(bottom=0)
+    share.legend(fontsize=8)
+
+
 def _load(row: Row) -> str:
     number, _, unit = row["load"].partition(" ")
     return f"{row['loop']}\n{number}\n{unit}"
 
 
-PICTURES = (
+LATENCY = Picture(
+    "latency",
+    "Latency over HTTP by load",
+    "Markers from p50 to the longest, on a logarithmic scale: where they part, requests wait for each other.",
+    _latency,
+)
+OF_LABELS = (
     Picture(
         "cost",
         "What 100 requests cost",
@@ -139,10 +190,21 @@ PICTURES = (
         "On the line a confidence is a probability; above it the option is more often right than it says.",
         _calibration,
     ),
-    Picture(
-        "latency",
-        "Latency over HTTP by load",
-        "Markers from p50 to the longest, on a logarithmic scale: where they part, requests wait for each other.",
-        _latency,
-    ),
+    LATENCY,
 )
+OF_VALUES = (
+    Picture(
+        "differences",
+        "How far from the truth",
+        "Lower is better; left of 0 the model is nearer to the truth than the baseline on the same rows.",
+        _differences,
+    ),
+    Picture(
+        "calibration",
+        "Is the interval right?",
+        "Level and high is good: an interval that holds the truth as often among large values as among small ones.",
+        _coverage,
+    ),
+    LATENCY,
+)
+PICTURES: Mapping[str, Sequence[Picture]] = {"classification": OF_LABELS, "regression": OF_VALUES}  # by task

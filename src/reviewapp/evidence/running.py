@@ -17,10 +17,12 @@ from typing import Any
 from ..adapter import ModelAdapter
 from ..errors import NotReady
 from ..release import Release
-from ..triage.generator import Example
+from .examples import Example
 
 START_SECONDS = 60.0  # a bound, not a promise: a machine under load builds and starts slowly
 KEPT_SECONDS = 2.0  # an idle connection is used again within this; the service hangs up after 5
+
+CALIBRATE, TEST = "calibrate", "test"  # parts of the labelled requests
 
 Answer = tuple[int, Any, dict[str, str]]
 
@@ -130,12 +132,20 @@ class RunningService:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is compared: a release, its adapter, labelled requests by part, and the seed of all that is drawn."""
+    """What is compared: a release, its adapter, labelled requests by part, and the seed of all that is drawn.
+
+    The part `calibrate` is what probabilities, intervals and threshold were chosen on; the others only test.
+    """
 
     release: Release
     adapter: ModelAdapter
     examples: Mapping[str, Sequence[Example]]
     seed: int
+
+    @property
+    def tested(self) -> list[str]:
+        """The parts that the options are compared on."""
+        return [part for part in self.examples if part != CALIBRATE]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,9 @@ def scoring(folder: Path, tables: Mapping[str, Table], seed: int) -> list[Table]
         Column("source", "From"),
         Column("reason", "Why"),
     ]
-    reading = f"Scores from 0 to 10. Weights and judgements are those of memo/{FILE}: change them and measure again."
+    reading = (
+        f"Scores from 0 to 10. Weights and judgements are those of {folder.name}/{FILE}: change them and measure again."
+    )
     table = Table("scoring", "Criteria by options", reading, columns, rows)
     return [table, _sensitivity([row["criterion"] for row in rows[:-1]], weights, scores, rows[:-1], seed)]
 
