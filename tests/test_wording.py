@@ -11,7 +11,7 @@ from reviewapp.contract import Contract
 from reviewapp.policy import REASONS, Policy
 from reviewapp.prediction import Call, Prediction
 from reviewapp.release import Release
-from reviewapp.wording import AUTO_ADVICE, DIFFER_ADVICE, Story, excerpt, percent, signed, tell
+from reviewapp.wording import AUTO_ADVICE, DIFFER_ADVICE, Story, excerpt, number, percent, signed, tell
 
 from .small import RULE
 
@@ -39,6 +39,23 @@ def test_a_probability_never_claims_that_it_cannot_be_otherwise(share: float, wo
 
 def test_a_figure_has_its_sign_as_it_is_typeset() -> None:
     assert [signed(x) for x in (1.234, -0.5, 0.0)] == ["+1.23", "−0.50", "+0.00"]
+    assert signed(-12345.6, 0) == "−12,346"
+
+
+@pytest.mark.parametrize(("size", "shown"), [(0.00123, "+0.00123"), (12.3, "+12.3"), (45678.9, "+45,679")])
+def test_what_adds_to_a_value_is_told_in_digits_of_its_size(prediction: Prediction, size: float, shown: str) -> None:
+    explanation = {"method": "blanking", "scale": "value", "fields": [{"field": "channel", "contribution": size}]}
+    output = {"value": size, "low": 0.0, "high": 2 * size}
+    effects = tell(replace(prediction, output=output, comparison=None, explanation=explanation)).effects
+    assert effects is not None
+    assert effects.fields[0].figure == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(259312.4, "259,312"), (1000.4, "1,000"), (149.449, "149.4"), (0.00012345, "0.0001234")]
+)
+def test_a_number_of_any_size_has_its_digits_and_no_exponent(value: float, shown: str) -> None:
+    assert number(value) == shown
 
 
 @pytest.mark.parametrize(

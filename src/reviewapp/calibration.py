@@ -52,12 +52,14 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             self.shares_when_answered_ = counts / counts.sum(axis=1, keepdims=True)
             return self
         two = size == 2
+        # Rows without a mistake prove no certainty: n of them leave one in n + 2 to be wrong (Platt's targets).
+        wrong = 1 / (len(actual) + 2)
+        targets = np.full(scores.shape, wrong / (size - 1))
+        targets[np.arange(len(actual)), actual] = 1 - wrong
 
         def loss(parameters: Floats) -> float:
             bias = np.array([0.0, parameters[1]]) if two else 0.0
-            logs = log_softmax(scores / np.exp(parameters[0]) + bias, axis=1)
-            # a weak pull to what the estimator says itself: few rows, or rows without a mistake, prove no certainty
-            return -float(logs[np.arange(len(actual)), actual].sum()) + 0.5 * float((parameters**2).sum())
+            return -float((targets * log_softmax(scores / np.exp(parameters[0]) + bias, axis=1)).sum())
 
         found = minimize(loss, np.zeros(2 if two else 1), method="L-BFGS-B", bounds=[(-5, 5), (-20, 20)][: 1 + two])
         self.temperature_ = float(np.exp(found.x[0]))

@@ -12,6 +12,7 @@ from .samples import as_text
 
 RADIOS = 6  # a list of more choices than this is a drop-down list
 TALL = 2000  # a text that may have more characters than this gets a tall box
+SUGGESTED = 100  # values of an open list are suggested, unless there are more
 NOT_KNOWN = "Not known"
 
 
@@ -27,6 +28,12 @@ class Input:
     value: str
     hint: str
     error: str | None
+
+    @property
+    def known(self) -> Sequence[str]:
+        """The values to suggest."""
+        seen = self.field.seen_choices or ()
+        return seen if len(seen) <= SUGGESTED else ()
 
     @property
     def tall(self) -> bool:

@@ -20,6 +20,7 @@ from .samples import as_text
 from .wording import MEASURES, Story, answered, automatic_rule, excerpt, how_sure, measured
 
 Json = dict[str, Any]
+SHOWN_VALUES = 60  # of an open list the page shows so many; the contract itself has all
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,8 @@ def _rule(one: Field) -> str:
 
 def _seen(one: Field) -> str:
     if one.seen_choices is not None:
-        return ", ".join(one.seen_choices)
+        more = len(one.seen_choices) - SHOWN_VALUES
+        return ", ".join(one.seen_choices[:SHOWN_VALUES]) + (f" and {more:,} more" if more > 0 else "")
     if one.seen_minimum is None:
         return ""
     what = " characters" if one.kind == "text" else ""

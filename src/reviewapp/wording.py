@@ -48,6 +48,8 @@ MEASURES = {  # what is shown of an evaluation: its name there, its title, and h
     "referred": ("Share to a person", ".3f"),
     "cost_per_100": ("Cost of 100", ",.1f"),
 }
+BLANK = "leaving it empty (or, where that is not allowed, the example of the contract)"
+NOT_A_SUM = "Measured by changing one field at a time; together they need not add up."
 LABELS = 6  # so many labels are shown one by one, the others together
 WORDS = 6  # of a text, so many are shown one by one
 AUTO_ADVICE = "Nothing needs to be done. If you see that it is wrong, say so below: that is how mistakes come to light."
@@ -63,9 +65,9 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f}\u00a0%"
 
 
-def signed(number: float) -> str:
-    """Return a figure with its sign, as it is typeset; one that is not small without decimals."""
-    return f"{number:+,.{2 if abs(number) < 100 else 0}f}".replace("-", "−")
+def signed(number: float, decimals: int = 2) -> str:
+    """Return a figure with its sign, as it is typeset."""
+    return f"{number:+,.{decimals}f}".replace("-", "−")
 
 
 def number(value: float) -> str:
@@ -106,10 +108,11 @@ class Effect:
     x: float
     width: float
     terms: list[Effect] = field(default_factory=list)
+    decimals: int = 2
 
     @property
     def figure(self) -> str:
-        return signed(self.amount)
+        return signed(self.amount, self.decimals)
 
 
 @dataclass(frozen=True)
@@ -258,10 +261,12 @@ def _warnings(prediction: Prediction, labels: Mapping[str, str]) -> list[tuple[s
 def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: Mapping[str, str]) -> Effects:
     fields = explanation["fields"]
     largest = max((abs(shown["contribution"]) for shown in _all(fields)), default=0.0) or 1.0
+    of_value = explanation["scale"] == "value"
+    decimals = min(12, max(0, 2 - math.floor(math.log10(largest)))) if of_value else 2  # a value has its own size
 
     def effect(label: str, amount: float, terms: Sequence[Effect] = ()) -> Effect:
         width = round(100 * abs(amount) / largest, 1)
-        return Effect(label, amount, -width if amount < 0 else 0.0, width, list(terms))
+        return Effect(label, amount, -width if amount < 0 else 0.0, width, list(terms), decimals)
 
     drawn = []
     for shown in fields:
@@ -271,7 +276,7 @@ def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: 
             rest = sum(term["contribution"] for term in ranked[WORDS:])
             terms.append(effect("all other words", shown["other_terms"] + rest))
         drawn.append(effect(labels.get(shown["field"], shown["field"]), shown["contribution"], terms))
-    if explanation["scale"] == "value":
+    if of_value:
         return _effects_on_value(explanation, output, drawn)
     label = explanation["label"]
     if explanation["method"] == "linear":
@@ -286,8 +291,8 @@ def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: 
         )
     probability = percent(output["probabilities"][label])
     return Effects(
-        meaning=f"How much each field adds to the probability of {label} ({probability}), against leaving it empty.",
-        sum="Measured by leaving out one field at a time; together they need not add up.",
+        meaning=f"How much each field adds to the probability of {label} ({probability}), against {BLANK}.",
+        sum=NOT_A_SUM,
         fields=drawn,
     )
 
@@ -302,8 +307,8 @@ def _effects_on_value(explanation: Mapping[str, Any], output: Mapping[str, Any],
             fields=drawn,
         )
     return Effects(
-        meaning=f"How much each field adds to the value ({value}), against leaving it empty.",
-        sum="Measured by leaving out one field at a time; together they need not add up.",
+        meaning=f"How much each field adds to the value ({value}), against {BLANK}.",
+        sum=NOT_A_SUM,
         fields=drawn,
     )
 
