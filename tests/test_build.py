@@ -95,7 +95,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REVIEWAPP_INSTANCE", str(tmp_path / "instance"))
     (tmp_path / "own.py").write_text(OWN)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     yield tmp_path
     sys.modules.pop("own", None)
 
@@ -254,7 +254,9 @@ def test_the_contract_can_be_read_corrected_and_handed_back(folder: Path) -> Non
     result = build(*asked, "--review-contract")
     assert result.exit_code == 0, result.output
     assert not (folder / "instance").exists()
-    assert "a closed list" in (folder / "contract-report.md").read_text()
+    report = (folder / "contract-report.md").read_text()
+    assert "a closed list" in report
+    assert "| 'a' | number | 0 | " in report
     document = json.loads((folder / "contract.json").read_text())
     document["title"] = "Is it so?"
     document["properties"]["a"] |= {"title": "The first", "x-reviewapp-unit": "cm", "minimum": -9}
@@ -397,6 +399,17 @@ def test_types_of_ones_own_need_the_operators_word_which_is_kept_beside_the_rele
     assert result.exit_code == 0, result.output
     (folder / "instance" / "trusted_types.json").unlink()
     assert CliRunner().invoke(main, ["verify", "instance/releases/table/1"]).exit_code == 1
+
+
+def test_a_file_with_a_type_of_ones_own_is_refused_until_the_operator_names_it(folder: Path) -> None:
+    import own  # the module in the folder
+    import pandas as pd
+
+    frame = pd.read_csv(tables.written(folder, tables.PLAIN))
+    (folder / "own.skops").write_bytes(estimators.dump(own.Own().fit(frame[["a", "b"]], frame["y"])))
+    asked = ("--data", "table.csv", "--target", "y", "--pipeline", "own.skops")
+    assert "own.skops holds types that are not trusted: own.Own" in refused(folder, *asked)
+    assert built(folder, *asked, "--trust", "own.Own").contract.names == ("a", "b")
 
 
 def test_a_baseline_may_be_anything_that_answers(folder: Path) -> None:

@@ -106,14 +106,14 @@ def summary(release: Release, notes: Sequence[str]) -> str:
 
 def report(of: Subject) -> str:
     """Return the report on a contract that was inferred: what became of each column, and why."""
-    contract = of.contract
-    lines = [f"# The contract of {contract.name}", "", *(f"- {note}" for note in of.notes), ""]
+    lines = [f"# The contract of {of.contract.name}", "", *(f"- {note}" for note in of.notes), ""]
     if of.drops:
         options = " ".join(f"--drop {name!r}" for name in of.drops)
         lines += [f"Probably to leave out: `{options}`", ""]
     lines += ["| column | kind | missing | different | why | look at |", "|---|---|--:|--:|---|---|"]
     for one in of.columns:
-        cells = [repr(one.name), one.kind or "left out", f"{one.missing:,}", f"{one.different:,}", one.why]
+        missing = f"{one.missing:,} ({one.missing / of.rows:.1%})" if one.missing else "0"
+        cells = [repr(one.name), one.kind or "left out", missing, f"{one.different:,}", one.why]
         lines.append("| " + " | ".join(_cell(text) for text in [*cells, "; ".join((*one.notes, *one.hints))]) + " |")
     return "\n".join([*lines, ""])
 
