@@ -155,22 +155,37 @@ def _differences_table(subject: Subject, parts: dict[str, dict[str, Answers]]) -
             ("accuracy", BASELINE, model.right.astype(float) - baseline.right),
             ("Brier", BASELINE, _brier(model) - _brier(baseline)),
         ):
-            low, high = mean_interval(values, subject.seed)
-            rows.append(
-                {"part": part, "measure": measure, "against": against, "n": len(values),
-                 "difference": float(values.mean()), "low": low, "high": high}
-            )  # fmt: skip
+            rows.append(paired(subject, part, measure, against, values))
+    return paired_table("The model against the others", "", rows)
+
+
+def paired(subject: Subject, part: str, measure: str, against: str, values: NDArray[np.float64]) -> Row:
+    """Return the mean of paired differences (the model less another option, by row) with its interval."""
+    low, high = mean_interval(values, subject.seed)
+    return {
+        "part": part,
+        "measure": measure,
+        "against": against,
+        "n": len(values),
+        "difference": float(values.mean()),
+        "low": low,
+        "high": high,
+    }
+
+
+def paired_table(title: str, more: str, rows: list[Row], form: str = ".3f") -> Table:
+    """Return rows made by `paired` as a table."""
     columns = [
         key("part", "Data"),
         key("measure", "Measure"),
         key("against", "Model minus"),
         Column("n", "n", "d"),
-        Column("difference", "Difference", "+.3f"),
-        Column("low", "from", "+.3f"),
-        Column("high", "to", "+.3f"),
+        Column("difference", "Difference", f"+{form}"),
+        Column("low", "from", f"+{form}"),
+        Column("high", "to", f"+{form}"),
     ]
-    reading = f"Means of paired differences, 95 % bootstrap intervals over rows ({RESAMPLES:,} resamples)."
-    return Table("differences", "The model against the others", reading, columns, rows)
+    reading = f"Means of paired differences, 95 % bootstrap intervals over rows ({RESAMPLES:,} resamples).{more}"
+    return Table("differences", title, reading, columns, rows)
 
 
 def _brier(answers: Answers) -> NDArray[np.float64]:

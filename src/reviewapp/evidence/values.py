@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation import RESAMPLES, figures_of_values, mean_interval, sign_test, wilson
+from ..evaluation import figures_of_values, mean_interval, sign_test, wilson
 from ..policy import Policy
 from .answers import BASELINE, MODEL, median_latency, outputs
+from .comparison import paired, paired_table
 from .running import CALIBRATE, TEST, Subject
 from .slices import SMALLEST, slices
 from .tables import TIMING, Column, Row, Table, key
@@ -180,28 +181,11 @@ def _pairs_table(subject: Subject, parts: Parts) -> Table:
 
 
 def _differences_table(subject: Subject, parts: Parts, form: str) -> Table:
-    rows: list[Row] = []
-    for part in subject.tested:
-        values = parts[part][MODEL].error - parts[part][BASELINE].error
-        low, high = mean_interval(values, subject.seed)
-        rows.append(
-            {"part": part, "measure": "absolute error", "against": BASELINE, "n": len(values),
-             "difference": float(values.mean()), "low": low, "high": high}
-        )  # fmt: skip
-    columns = [
-        key("part", "Data"),
-        key("measure", "Measure"),
-        key("against", "Model minus"),
-        Column("n", "n", "d"),
-        Column("difference", "Difference", f"+{form}"),
-        Column("low", "from", f"+{form}"),
-        Column("high", "to", f"+{form}"),
+    rows = [
+        paired(subject, part, "absolute error", BASELINE, parts[part][MODEL].error - parts[part][BASELINE].error)
+        for part in subject.tested
     ]
-    reading = (
-        f"Means of paired differences, 95 % bootstrap intervals over rows ({RESAMPLES:,} resamples). Below 0 the model "
-        "is nearer to the truth."
-    )
-    return Table("differences", "The model against the baseline", reading, columns, rows)
+    return paired_table("The model against the baseline", " Below 0 the model is nearer to the truth.", rows, form)
 
 
 # ---- where it is better and worse -------------------------------------------------------------------------------
