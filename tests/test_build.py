@@ -20,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from reviewapp import estimators
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
+from reviewapp.building.figures import PERSON
 from reviewapp.cli import main
 from reviewapp.release import Release
 from reviewapp.trust import TrustedTypes
@@ -139,7 +140,7 @@ def test_a_table_becomes_a_release_that_says_how_good_it_is(folder: Path) -> Non
     low, high = test["model"]["intervals"]["accuracy"]
     assert low < test["model"]["accuracy"] < high
     assert set(test["model"]["by_label"]) == {"yes", "no"}
-    assert release.evaluation["difference"]["of"] == "cost_per_100"
+    assert [one["against"] for one in release.evaluation["differences"]] == ["the baseline", PERSON]
     assert release.evaluation["choice"]["chosen"] in release.evaluation["choice"]["candidates"]
     assert 0.5 <= release.policy.threshold <= 1
     assert f"{test['model']['accuracy']:.3f}" in release.card
@@ -496,3 +497,243 @@ def test_a_table_with_too_little_in_it_is_refused(folder: Path, rows: tables.Row
 def test_an_order_that_is_incomplete_says_what_is_missing(folder: Path, options: tuple[str, ...], words: str) -> None:
     tables.written(folder, tables.PLAIN)
     assert words in refused(folder, *options)
+
+
+# ---- what a service would stumble over --------------------------------------------------------------------------
+
+MORE = """
+import sys
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.cluster import KMeans
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import IsolationForest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.svm import SVC
+
+
+def levels(*columns):
+    return make_pipeline(make_column_transformer((OneHotEncoder(), list(columns))), LogisticRegression())
+
+
+class Throws(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        return np.random.default_rng().dirichlet(np.ones(2), len(X))
+
+
+class Flat(Throws):
+    def predict_proba(self, X):
+        return np.full(len(X), 0.5)
+
+
+class Bare:
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        share = 1 / (1 + np.exp(-X["a"].to_numpy()))
+        return np.column_stack([1 - share, share])
+
+
+class FirstWord(Throws):
+    def predict_proba(self, X):
+        share = np.array([0.9 if text.split()[0] == "pay" else 0.1 for text in X["text"]])
+        return np.column_stack([1 - share, share])
+
+
+throws, flat, bare, first_word = Throws(), Flat(), Bare(), FirstWord()
+pairs = make_pipeline(make_column_transformer(("passthrough", ["a", "c"])), SVC(decision_function_shape="ovo"))
+level, by_b = levels("b"), levels("b")
+outliers, clusters = IsolationForest(), KMeans(2)
+not_refit = GridSearchCV(levels("b"), {"logisticregression__C": [1, 2]}, refit=False)
+high = FixedThresholdClassifier(levels("b"), threshold=0.95)
+ends = sys.exit
+"""
+
+
+@pytest.fixture
+def more(folder: Path) -> Path:
+    (folder / "more.py").write_text(MORE)
+    yield folder
+    sys.modules.pop("more", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--widest-interval", "-1"), "--widest-interval is -1"),
+        (("--widest-interval", "nan"), "--widest-interval is nan"),
+        (("--cost-wrong", "inf"), "below --cost-wrong (inf)"),
+        (
+            ("--pipeline", "more:throws", "--trust", "more.Throws"),
+            "would not be accepted by a service: Golden request 1",
+        ),
+        (("--pipeline", "more:flat", "--trust", "more.Flat"), "an array of shape (1,), and (rows, labels) is needed"),
+        (("--pipeline", "more:outliers"), "is a IsolationForest, which learns no target"),
+        (("--pipeline", "more:clusters"), "is a KMeans, which learns no target"),
+        (("--pipeline", "more:not_refit"), "set refit=True"),
+        (("--pipeline", "more:ends"), "cannot be loaded: SystemExit"),
+    ],
+)
+def test_what_no_service_could_answer_with_is_not_built(more: Path, options: tuple[str, ...], words: str) -> None:
+    tables.written(more, tables.PLAIN)
+    assert words in refused(more, "--data", "table.csv", "--target", "y", *options)
+    assert not [path for path in (more / "instance").rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_an_estimator_without_scikit_learns_base_class_is_taken_too(more: Path) -> None:
+    tables.written(more, tables.PLAIN)
+    asked = ("--data", "table.csv", "--target", "y", "--pipeline", "more:bare", "--trust", "more.Bare")
+    assert built(more, *asked).evaluation["results"]["test"]["model"]["accuracy"] > 0.7
+
+
+def test_scores_of_pairs_of_labels_are_not_taken_for_scores_of_labels(more: Path) -> None:
+    import random
+
+    rng = random.Random(0)
+    points = [(rng.gauss(0, 1), rng.gauss(0, 1)) for _ in range(600)]
+    rows = [[f"{a:.3f}", f"{c:.3f}", "abc"[(a > 0.4) + (a > -0.4)]] for a, c in points]
+    tables.write(more / "t.csv", ["a", "c", "y"], rows)
+    release = built(more, "--data", "t.csv", "--target", "y", "--pipeline", "more:pairs")
+    assert release.evaluation["results"]["test"]["model"]["accuracy"] > 0.9
+
+
+def test_a_threshold_of_its_own_is_not_followed_and_that_is_said(more: Path) -> None:
+    tables.written(more, tables.PLAIN)
+    release = built(more, "--data", "table.csv", "--target", "y", "--pipeline", "more:high")
+    assert "says another label than its likeliest one" in release.card
+
+
+def test_a_list_that_is_closed_holds_every_value_of_the_table(more: Path) -> None:
+    rows = [[a, f"k{i % 1100}", y] for i, (a, _, y) in enumerate(tables.plain(3300))]
+    path = tables.write(more / "t.csv", ["a", "b", "y"], rows)
+    import pandas as pd
+
+    frame = pd.read_csv(path)
+    sys.modules.pop("more", None)
+    import more as module
+
+    (more / "f.skops").write_bytes(estimators.dump(module.level.fit(frame[["b"]], frame["y"])))
+    release = built(more, "--data", "t.csv", "--target", "y", "--pipeline", "f.skops")
+    assert len(release.contract.fields[0].choices or ()) == 1100
+
+
+def test_a_number_between_the_codes_that_an_encoder_knows_is_not_answered_with_an_error(more: Path) -> None:
+    rows = [[a, str([1, 2, 5, 10][i % 4]), y] for i, (a, _, y) in enumerate(tables.plain())]
+    tables.write(more / "t.csv", ["a", "b", "y"], rows)
+    asked = ("--data", "t.csv", "--target", "y", "--pipeline", "more:level")
+    assert "the value 7 between the table's (a code? then --category) of 'b'" in refused(more, *asked)
+    sys.modules.pop("more")  # its pipeline was fitted
+    assert built(more, *asked, "--category", "b").contract.fields[1].choices == ("1", "2", "5", "10")
+
+
+def test_a_choice_that_a_person_adds_must_have_an_answer(more: Path) -> None:
+    tables.written(more, tables.PLAIN)
+    build("--data", "table.csv", "--target", "y", "--review-contract")
+    document = json.loads((more / "contract.json").read_text())
+    document["properties"]["b"]["enum"].append("new")
+    (more / "contract.json").write_text(json.dumps(document))
+    asked = ("--data", "table.csv", "--target", "y", "--contract", "contract.json")
+    assert "the choice 'new' of 'b'" in refused_of(more, *asked, "--pipeline", "more:level")
+    assert "new" in (built(more, *asked).contract.fields[1].choices or ())
+
+
+def refused_of(folder: Path, *words: str) -> str:
+    """As `refused`, in a folder that holds a contract."""
+    result = build(*words)
+    assert result.exit_code == 2, result.output
+    assert not list((folder / "instance").rglob("release.json"))
+    return result.stderr
+
+
+def test_a_text_that_the_contract_allows_must_have_an_answer(more: Path) -> None:
+    rows = [
+        [("pay " if y == "yes" else "bug ") + f"number {i} of them", y] for i, (_, _, y) in enumerate(tables.plain())
+    ]
+    tables.write(more / "t.csv", ["text", "y"], rows)
+    asked = ("--data", "t.csv", "--target", "y", "--pipeline", "more:first_word", "--trust", "more.FirstWord")
+    assert "does not answer the empty text of 'text', which is allowed: IndexError" in refused(more, *asked)
+
+
+def test_the_baseline_of_ones_own_answers_what_the_contract_allows_too(more: Path) -> None:
+    rows = [[a, f"k{i % 40}", y] for i, (a, _, y) in enumerate(tables.plain(600))]
+    tables.write(more / "t.csv", ["a", "b", "y"], rows)
+    release = built(more, "--data", "t.csv", "--target", "y", "--baseline", "more:by_b")
+    assert len(release.contract.fields[1].choices or ()) == 40
+    assert "--baseline fails at values that the table does not hold of 'b'" in release.card
+
+
+def test_a_value_beyond_the_range_of_the_outcome_is_brought_to_it(folder: Path) -> None:
+    tables.written(folder, tables.VALUES)
+    asked = ("--data", "table.csv", "--target", "price")
+    build(*asked, "--review-contract")
+    document = json.loads((folder / "contract.json").read_text())
+    document["x-reviewapp-output"] |= {"minimum": 0, "maximum": 12000, "unit": "EUR"}
+    (folder / "contract.json").write_text(json.dumps(document))
+    release = built(folder, *asked, "--contract", "contract.json")
+    assert "outside of the contract's range; they are put aside" in release.card
+    record = {**release.golden[0].input, "a": -1e9, "b": 1e9}
+    for output in (
+        ModelAdapter(release).outputs(option, _frame_of(release, record))[0] for option in ("model", "baseline")
+    ):
+        assert 0 <= output["low"] <= output["value"] <= output["high"] <= 12000 or output["value"] >= 0
+
+
+def _frame_of(release: Release, record: dict[str, Any]) -> Any:
+    from reviewapp.frames import to_frame
+
+    return to_frame(release.contract, [record])
+
+
+def test_few_rows_promise_no_more_coverage_than_they_can_show(folder: Path) -> None:
+    tables.written(folder, tables.VALUES, rows=60)
+    release = built(folder, "--data", "table.csv", "--target", "price", "--coverage", "0.99")
+    assert release.policy.coverage == pytest.approx(10 / 11)
+    assert "can show a coverage of 0.909 at most" in release.card
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unit": 5},
+        {"minimum": "a"},
+        {"minimum": 10**400},
+        {"minimum": 5, "maximum": 4},
+        {"missing": "x"},
+        {"missing": ["x", "x"]},
+    ],
+)
+def test_an_outcome_that_a_person_wrote_wrongly_is_named(folder: Path, change: dict[str, Any]) -> None:
+    tables.written(folder, tables.VALUES)
+    asked = ("--data", "table.csv", "--target", "price")
+    build(*asked, "--review-contract")
+    document = json.loads((folder / "contract.json").read_text())
+    document["x-reviewapp-output"] |= change
+    (folder / "contract.json").write_text(json.dumps(document))
+    result = build(*asked, "--contract", "contract.json")
+    assert result.exit_code == 2, result.output
+    assert "reviewapp: --contract contract.json: " in result.stderr
+
+
+def test_two_labels_that_are_one_class_are_named(folder: Path) -> None:
+    rows = [[a, b, "1" if y == "no" else ["2", "+2"][i % 2]] for i, (a, b, y) in enumerate(tables.plain())]
+    tables.write(folder / "t.csv", ["a", "b", "y"], rows)
+    said = refused(folder, "--data", "t.csv", "--target", "y", "--pipeline", "own:proba")
+    assert "takes '+2' and '2' for one label" in said or "takes '2' and '+2' for one label" in said
+
+
+def test_a_place_that_cannot_be_written_to_is_said(folder: Path) -> None:
+    tables.written(folder, tables.PLAIN)
+    (folder / "instance" / "releases").mkdir(parents=True)
+    (folder / "instance" / "releases" / "table").write_text("a file")
+    result = build("--data", "table.csv", "--target", "y")
+    assert result.exit_code == 2
+    assert "The release cannot be written below" in result.stderr

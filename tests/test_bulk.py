@@ -534,3 +534,31 @@ def test_a_chunk_is_handed_out_before_the_next_one_is_answered(
         next(pieces)
         assert asked == handed_out
     assert json.loads(next(pieces)) == {"summary": {"rows": 7, "predictions": 7, "problems": 0}}
+
+
+class StumblesAt41:
+    """A model that fails at one request, and takes all with it that are asked beside that."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.classes_ = inner, inner.classes_
+
+    def predict_proba(self, frame: Any) -> Any:
+        if (frame["open_tickets"] == 41).any():
+            raise ValueError("s3cret")
+        return self.inner.predict_proba(frame)
+
+
+@pytest.mark.parametrize("bad", [0, 5])
+def test_a_row_that_the_model_fails_at_fails_alone(release: Release, example: dict, bad: int) -> None:
+    kept: list[str] = []
+    stumbling = ModelAdapter(
+        replace(release, model=StumblesAt41(release.model)), [lambda made, call: kept.extend(one.id for one in made)]
+    )
+    records = [{**example, "open_tickets": 41 if i == bad else 1} for i in range(7)]
+    read = bulk.read(NDJSON, as_lines(records).encode(), release.contract)
+    pieces = b"".join(bulk.answer(read, stumbling, Call(request_id="r")))
+    *answers, summary = [json.loads(line) for line in pieces.splitlines()]
+    assert summary == {"summary": {"rows": 7, "predictions": 6, "problems": 1}}
+    assert answers[bad]["problem"]["type"] == "/problems/model-broken"
+    assert [made["id"] for i, made in enumerate(answers) if i != bad] == kept
+    assert b"s3cret" not in pieces

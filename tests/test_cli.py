@@ -131,7 +131,7 @@ def test_build_list_promote_and_roll_back(
     assert run("rollback", "--reason", "older").stdout == "triage/1 is live.\n"
     nothing = run("rollback", "--reason", "x")
     assert (nothing.exit_code, nothing.stderr.count("\n")) == (1, 1)
-    assert run("promote", "9", "--reason", "x").exit_code == 1
+    assert run("promote", "9", "--reason", "x").exit_code == 2
 
 
 def test_promote_says_what_changes_and_asks_for_a_yes_where_that_breaks_callers(
@@ -209,7 +209,7 @@ def test_replay_says_whether_the_release_still_gives_the_recorded_answer(
     other = run("replay", made)
     assert (other.exit_code, other.stdout) == (1, "")
     assert f"answers prediction {made} differently now: the label is 'a' and was 'b'." in other.stderr
-    assert run("replay", "no-such-id").exit_code == 1
+    assert run("replay", "no-such-id").exit_code == 2
 
 
 def test_monitor_tells_the_metric_and_ends_with_1_once_the_trigger_has_fired(
@@ -233,7 +233,7 @@ def test_monitor_tells_the_metric_and_ends_with_1_once_the_trigger_has_fired(
 
 
 def test_monitor_without_a_release_says_what_to_do(run: Callable[..., Result]) -> None:
-    assert (run("monitor").exit_code, "reviewapp build" in run("monitor").stderr) == (1, True)
+    assert (run("monitor").exit_code, "reviewapp build" in run("monitor").stderr) == (2, True)  # 1: it fired
 
 
 def test_serve_builds_what_is_missing_checks_the_port_and_greets(

@@ -169,10 +169,10 @@ NOW = "In forms and CSV cells this stands for a missing value now: "
     [
         (("", "?"), ("",), field("number", nullable=True), [(GONE + "'?'.", True)]),
         (("",), ("", "?", "NA"), field("number", nullable=True), [(NOW + "'?', 'NA'.", False)]),
-        (("?",), ("NA",), field("text", nullable=True), [(GONE + "'?'.", True), (NOW + "'NA'.", False)]),
+        (("?",), ("NA",), field("text", nullable=True), [(GONE + "'?'.", True), (NOW + "'NA'.", True)]),
         (("", "?"), ("?",), field("text", nullable=True), []),  # empty text can be nothing else
         (("",), ("?",), field("category", nullable=True, choices=("", "x")),
-         [(GONE + "''.", True), (NOW + "'?'.", False)]),
+         [(GONE + "''.", True), (NOW + "'?'.", True)]),
         (("", "?"), ("",), field("number"), []),  # nothing may be missing, so no mark stands for it
     ],
 )  # fmt: skip

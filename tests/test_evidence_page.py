@@ -51,7 +51,7 @@ def test_figures_of_another_release_say_so(page: FlaskClient, folder: Path, rele
     )
     (folder / "pairs.csv").write_text((folder / "pairs.csv").read_text().replace("2000", "2001"))
     text = Page(page.get("/evidence").text).text
-    assert f"of another release than the live one, {release.id}" in text
+    assert f"of another build than the live one, {release.id}" in text
     assert "pairs.csv: it was changed after it was measured" in text
 
 

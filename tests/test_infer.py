@@ -176,3 +176,67 @@ def test_every_row_that_is_learned_from_is_a_request_that_the_form_accepts() -> 
     for i, record in enumerate(rows.records):
         assert form_schema(contract).load({name: column[i] for name, column in cells.items()}, "") == record
     assert len(rows) == 40
+
+
+@pytest.mark.parametrize(
+    ("marker", "missing"), [("na", True), ("N.A.", True), (" None ", True), ("unknown", True), ("inf", False)]
+)
+def test_a_few_odd_cells_among_numbers_are_missing_or_named_but_never_passed_over(marker: str, missing: bool) -> None:
+    found = inferred(x=["1.5", "2.5", "3.5"] * 30 + [marker] * 2)
+    [x] = found.contract.fields
+    assert x.kind == ("number" if missing else "category")
+    assert x.missing == ((marker,) if missing else ())
+    notes = " ".join(note for column in found.columns for note in column.notes)
+    assert f"{marker!r} in 2 rows" in notes
+    assert ("taken as missing" in notes) is missing
+    assert ("nearly all values are numbers" in notes) is not missing
+
+
+def test_dates_that_are_nearly_all_alike_are_named_too() -> None:
+    found = inferred(x=["2024-01-31", "2023-12-01"] * 30 + ["soon", "1/5/2020"])
+    assert "nearly all values are dates, but not 'soon' in 1 row" in " ".join(found.columns[1].notes)
+
+
+@pytest.mark.parametrize("cell", ["2024-01-31T10:00:00Z", "0001-01-01"])
+def test_dates_of_a_zone_and_of_old_are_dates(cell: str) -> None:
+    assert kind_of([cell]).name == "date"
+
+
+def test_large_whole_numbers_keep_their_order() -> None:
+    whole = field([str(2**63 - 1 - i) for i in (0, 1, 7, 299)])
+    assert (whole.seen_minimum, whole.seen_maximum) == (2**63 - 300, 2**63 - 1)
+
+
+def test_a_number_has_the_same_value_from_a_text_as_from_json() -> None:
+    number = Field(name="x", kind="number")
+    assert from_text(number, str(2**63 - 1)) == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("odd", "task", "words"),
+    [
+        (" ", "regression", "The target: ' ' in 2 rows, taken as missing"),
+        ("NA", "regression", "The target: 'NA' in 2 rows, taken as missing"),
+        ("x", "classification", "The target: nearly all values are numbers, but 'x' in 2 rows not"),
+    ],
+)
+def test_odd_cells_of_the_target_are_missing_or_named(odd: str, task: str, words: str) -> None:
+    cells = [str(i) for i in range(40)] + [odd] * 2
+    found = inferred(x=[str(i) for i in range(42)], target=cells)
+    assert found.contract.outcome.task == task
+    assert any(words in note for note in found.notes)
+    rows = labelled(table(x=[str(i) for i in range(42)], y=cells), found.contract, "y")
+    assert len(rows) == (40 if task == "regression" else 42)
+
+
+def test_labels_that_differ_by_hardly_anything_are_named() -> None:
+    found = inferred(x=["1"] * 40, target=["yes", "yes ", "No", "no"] * 10)
+    notes = " ".join(found.notes)
+    assert "'No' and 'no' are two labels" in notes
+    assert "'yes' and 'yes ' are two labels" in notes
+
+
+@pytest.mark.parametrize("cell", ["1e999", "1e30"])
+def test_a_target_beyond_64_bits_is_refused(cell: str) -> None:
+    with pytest.raises(UsageError, match="needs numbers of 64 bits"):
+        inferred(x=["1"] * 40, target=[str(i) for i in range(39)] + [cell])

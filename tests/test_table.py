@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from reviewapp.building.infer import Asked, infer
 from reviewapp.building.table import read_table
 from reviewapp.errors import UsageError
 
@@ -90,7 +91,10 @@ def test_parquet_gives_the_cells_that_a_csv_would(tmp_path: Path) -> None:
         "level": pa.array(["a", "b"]).dictionary_encode(),
         "day": pa.array([date(2024, 2, 3), None]),
         "midnight": pa.array([datetime.fromisoformat("2024-02-03"), None]),
-        "moment": pa.array([datetime.fromisoformat("2024-02-03T04:05:06"), None]),
+        "moment": pa.array([datetime.fromisoformat("2024-02-03T04:05:06.789"), None]),
+        "zone": pa.array(
+            [datetime.fromisoformat("2024-02-03T04:05:06+02:00"), None], pa.timestamp("us", "Europe/Paris")
+        ),
     }
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
@@ -103,6 +107,7 @@ def test_parquet_gives_the_cells_that_a_csv_would(tmp_path: Path) -> None:
         "day": ["2024-02-03", None],
         "midnight": ["2024-02-03", None],
         "moment": ["2024-02-03 04:05:06", None],
+        "zone": ["2024-02-03T02:05:06Z", None],
     }
 
 
@@ -110,6 +115,10 @@ def test_a_parquet_column_that_no_field_can_be_is_named(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"a": [[1], [2]], "b": [1, 2]}), tmp_path / "t.parquet")
-    with pytest.raises(UsageError, match="column 'a' holds lists"):
-        read_table(tmp_path / "t.parquet")
+    pq.write_table(
+        pa.table({"a": [[1], [2]] * 50, "b": list(range(100)), "y": ["u", "v"] * 50}), tmp_path / "t.parquet"
+    )
+    table = read_table(tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match="column 'a' holds values of type list"):
+        infer(table, Asked(target="y"), "t", "t.parquet")
+    assert infer(table, Asked(target="y", drop=("a",)), "t", "t.parquet").contract.names == ("b",)

@@ -18,7 +18,7 @@ from typing import Protocol
 from . import csvfiles, strictjson
 from .adapter import ModelAdapter
 from .contract import Contract, Outcome, Record
-from .errors import BadRequest, Flaw, InvalidInput, ReviewappError, as_own, as_problem, pointer
+from .errors import BadRequest, Flaw, InvalidInput, ModelBroken, ReviewappError, as_own, as_problem, pointer
 from .prediction import Call, Prediction
 from .samples import as_text
 from .schemas import REFERENCE, RecordSchema, form_schema, prediction_request
@@ -74,20 +74,19 @@ def read(kind: str, content: bytes, contract: Contract) -> Rows:
 def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
     """Yield the file of answers, a chunk at a time.
 
-    Where answering or recording fails, every row from that chunk on that could have been asked has this failure as its
-    problem, so that no file ends early and looks whole; before anything is handed out, the failure is raised.
+    A row that the model fails at has that as its problem. Where recording fails, every row from that chunk on that
+    could have been asked has this failure as its problem, so that no file ends early and looks whole; before anything
+    is handed out, the failure is raised.
     """
     written = problems = 0
     failure: ReviewappError | None = None
     reading = iter(rows)
     while chunk := list(islice(reading, CHUNK)):
         asked = [row for row in chunk if row.mistake is None]
-        made: list[Prediction] = []
+        made: list[Result] = []
         if asked and failure is None:
             try:
-                made = adapter.predict(
-                    [row.record for row in asked], replace(call, references=[row.reference for row in asked])
-                )
+                made = _answers(asked, adapter, call)
             except Exception as error:
                 if not written:
                     raise
@@ -96,9 +95,21 @@ def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
         results: list[tuple[Row, Result]] = [(row, row.mistake or failure or next(answers)) for row in chunk]
         before = b"" if written else rows.begin()
         written += len(chunk)
-        problems += len(chunk) - len(made)
+        problems += sum(isinstance(result, ReviewappError) for _, result in results)
         yield before + rows.write(results, call)
     yield rows.end(written, problems)
+
+
+def _answers(rows: Sequence[Row], adapter: ModelAdapter, call: Call) -> list[Result]:
+    """Return the answers to rows, recorded; where the model fails at one, each is asked alone, and that one fails."""
+    try:
+        return [
+            *adapter.predict([row.record for row in rows], replace(call, references=[row.reference for row in rows]))
+        ]
+    except ModelBroken as error:
+        if len(rows) == 1:
+            return [_logged(error, call, rows[0].number)]
+    return [answered for row in rows for answered in _answers([row], adapter, call)]
 
 
 def _logged(error: Exception, call: Call, row: int) -> ReviewappError:

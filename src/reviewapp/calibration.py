@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 Floats = NDArray[np.float64]
 SMALLEST_SHARE = 1e-15  # a probability of 0 has no logarithm
+TIES = 0.99  # the share of rows in which the highest score is the label that is said
 BIN_ROWS = 40  # calibration rows behind each width of an interval, at least
 MOST_BINS = 10
 
@@ -46,7 +47,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.shares_when_answered_: Floats | None = None
         self.temperature_, self.bias_ = 1.0, np.zeros(size)
         scores = self._scores_of_its_own(frame)
-        if scores is None or scores.shape[1] != size:
+        if scores is None or not self._are_of_labels(scores, frame):
             counts = np.eye(size) + 1 / size  # one row that was right, one spread evenly
             np.add.at(counts, (self._answered(frame), actual), 1.0)
             self.shares_when_answered_ = counts / counts.sum(axis=1, keepdims=True)
@@ -90,6 +91,14 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             return np.column_stack([-values / 2, values / 2]) if values.ndim == 1 else values
         return None
 
+    def _are_of_labels(self, scores: Floats, frame: pd.DataFrame) -> bool:
+        """Whether there is one score a label, and the highest is what `predict` says: those of pairs are not so."""
+        if scores.shape[1] != len(self.labels):
+            return False
+        if hasattr(self.estimator, "predict_proba"):  # a threshold of its own may say otherwise
+            return True
+        return bool((scores.argmax(axis=1) == self._answered(frame)).mean() > TIES)
+
     def _answered(self, frame: pd.DataFrame) -> NDArray[np.int64]:
         place = {text: i for i, text in enumerate(self.classes)}
         return np.array([place[str(label)] for label in self.estimator.predict(frame)], dtype=np.int64)
@@ -100,11 +109,16 @@ class IntervalRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Split conformal prediction (Vovk et al. 2005; Lei et al. 2018), by bins of the predicted value (Mondrian; Boström
     et al. 2020): wide where errors are large. In each bin the margin is the ceil((n + 1) coverage)-th smallest error.
+    What lies beyond `minimum` or `maximum`, the range of the target, is brought to it.
     """
 
-    def __init__(self, estimator: Any, coverage: float = 0.9) -> None:
+    def __init__(
+        self, estimator: Any, coverage: float = 0.9, minimum: float | None = None, maximum: float | None = None
+    ) -> None:
         self.estimator = estimator
         self.coverage = coverage
+        self.minimum = minimum
+        self.maximum = maximum
 
     def fit(self, frame: pd.DataFrame, values: Sequence[float]) -> Self:
         """Learn the margins from rows that the estimator was not fitted on."""
@@ -118,13 +132,19 @@ class IntervalRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, frame: pd.DataFrame) -> Floats:
-        return np.asarray(self.estimator.predict(frame), dtype=np.float64).reshape(-1)
+        said = np.asarray(self.estimator.predict(frame), dtype=np.float64).reshape(-1)
+        return self._within(said)
 
     def predict_interval(self, frame: pd.DataFrame) -> Floats:
         """Return value, low and high: shape (rows, 3)."""
         said = self.predict(frame)
         half = self.margins_[np.searchsorted(self.edges_, said, side="left")]
-        return np.column_stack([said, said - half, said + half])
+        return self._within(np.column_stack([said, said - half, said + half]))
+
+    def _within(self, figures: Floats) -> Floats:
+        if self.minimum is None and self.maximum is None:
+            return figures
+        return np.clip(figures, self.minimum, self.maximum)
 
 
 def margin(errors: Floats, coverage: float) -> float:

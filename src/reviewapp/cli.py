@@ -23,7 +23,7 @@ from .building.card import report, summary
 from .building.infer import Asked
 from .building.subject import subject
 from .config import load_settings, settings_table
-from .errors import NotReady, ReleaseRefused, ReviewappError, UsageError
+from .errors import ReleaseRefused, ReviewappError, UsageError
 from .evidence import run as trials
 from .factory import create_app, make_parts
 from .monitoring import ABOVE, tell_monitor
@@ -156,8 +156,14 @@ def build(context: click.Context, /, review_contract: bool, **options: Any) -> N
     click.echo(f"It lies in {parts.registry.folder(release.id)}.")
     if first:
         click.echo("It is live. Next: reviewapp serve")
-    else:
-        click.echo(f"Next: reviewapp promote {release.id.version} --reason …")
+        return
+    breaking = any(one.breaking for one in parts.registry.compare(release.id.version)[1])
+    click.echo(f"Next: reviewapp promote {release.id.version} --reason …{' --breaking' if breaking else ''}")
+    if breaking:
+        click.echo(
+            "It breaks callers of the live release, which has another contract. For another model, keep another "
+            "instance: REVIEWAPP_INSTANCE=folder"
+        )
 
 
 def _order(context: click.Context, options: dict[str, Any]) -> Order | None:
@@ -189,10 +195,13 @@ def _write_contract(order: Order) -> None:
         "contract-report.md": html.escape(report(of_table), quote=False),  # Markdown may hold HTML; this holds none
     }
     for name, text in texts.items():
-        if Path(name).exists() and Path(name).read_text(encoding="utf-8") != text:
-            raise UsageError(f"{name} is here already, and says something else; move it away first.")
+        if Path(name).exists() and not (Path(name).is_file() and Path(name).read_bytes() == text.encode()):
+            raise UsageError(f"{name} is here already, and is something else; move it away first.")
     for name, text in texts.items():
-        Path(name).write_text(text, encoding="utf-8")
+        try:
+            Path(name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{name} cannot be written: {error.strerror}.") from None
     click.echo(report(of_table))
     click.echo(f"{' and '.join(texts)} written. Correct the contract, then build with --contract contract.json.")
 
@@ -200,10 +209,12 @@ def _write_contract(order: Order) -> None:
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 def verify(path: Path) -> None:
-    """Say whether the release folder PATH would be accepted, and why not."""
+    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do."""
     parts = _parts()
-    here = path.absolute()
-    known = [event.id.digest for event in parts.registry.built() if parts.registry.folder(event.id) == here]
+    folders = {parts.registry.folder(event.id): event.id for event in parts.registry.built()}
+    named = [folder for folder, found in folders.items() if str(path) in (str(found.version), str(found))]
+    path = path if path.exists() or not named else named[0]
+    known = [found.digest for folder, found in folders.items() if folder == path.absolute()]
     try:
         adapter = parts.registry.check(path, known[0] if known else None)
     except ReleaseRefused as error:
@@ -216,8 +227,10 @@ def verify(path: Path) -> None:
 def releases() -> None:
     """List the releases and say which one answers now."""
     parts = _parts()
-    live = parts.registry.live()
-    for event in parts.registry.built():
+    live, built = parts.registry.live(), parts.registry.built()
+    if not built:
+        click.echo("There is no release yet; `reviewapp build` makes one.")
+    for event in built:
         mark = "live" if event.id == live else ""
         click.echo(f"{mark:<5}{event.id!s:<16}{event.created_at}  {event.id.digest}")
 
@@ -262,7 +275,7 @@ def monitor(as_json: bool) -> None:
     parts = _parts()
     pointer = parts.registry.live()
     if pointer is None:
-        raise NotReady("No release is live yet; `reviewapp build` makes one.")
+        raise UsageError("No release is live yet; `reviewapp build` makes one.")  # not 1: that is a trigger that fired
     found = watch(parts.registry.check(parts.registry.folder(pointer), pointer.digest).release, parts.ledger)
     click.echo(json.dumps(found, indent=2) if as_json else tell_monitor(found))
     sys.exit(int(found["trigger"]["state"] == ABOVE))

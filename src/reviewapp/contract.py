@@ -34,6 +34,7 @@ KINDS = tuple(JSON_TYPES)
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NOTHING = ("",)  # an empty cell: what a missing value is written as where nothing else is said
+LONGEST = 10**9  # characters; more is no limit
 OPEN_CATEGORY_LENGTH = 1000  # characters of a category whose list is open, where no other limit is given
 
 # C0 controls but tab, line feed and carriage return, and DEL. (C1 occurs in real text and passes.)
@@ -231,8 +232,8 @@ def _problem_of(field: Field) -> str | None:
         f"its kind must be one of {', '.join(KINDS)}.": field.kind not in KINDS,
         "its name must be text without control characters.": not isinstance(field.name, str)
         or CONTROL_CHARACTER.search(field.name) is not None,
-        "title, description and unit must be text.": not all(
-            isinstance(text, str) for text in (field.title, field.description, field.unit)
+        "title, description, unit and date format must be text.": not all(
+            isinstance(text, str) for text in (field.title, field.description, field.unit, field.date_format)
         ),
         "a field that may be absent must allow null: an absent value is a missing one.": (
             not field.required and not field.nullable
@@ -245,13 +246,13 @@ def _problem_of(field: Field) -> str | None:
             field.seen_choices is not None
             and not (field.kind == "category" and field.choices is None and _distinct_texts(field.seen_choices))
         ),
-        "maxLength must be a whole number above 0, of a text or of a category without choices (enum).": (
+        f"maxLength must be a whole number from 1 to {LONGEST:,}, of a text or of a category without choices (enum).": (
             field.max_length is not None
             and not (
                 field.kind in ("text", "category")
                 and field.choices is None
                 and isinstance(field.max_length, int)
-                and field.max_length > 0
+                and 0 < field.max_length <= LONGEST
             )
         ),
         "x-reviewapp-missing holds different texts, of a field that may be null.": bool(field.missing)
@@ -289,7 +290,10 @@ def _distinct_texts(values: Sequence[object]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What comes out: the labels in their order (classification), or a value's unit and range (regression)."""
+    """What comes out: the labels in their order (classification), or a value's unit and range (regression).
+
+    `missing` are texts that stand for no answer in the table's own column, beside the contract's.
+    """
 
     name: str
     task: str = "classification"
@@ -298,8 +302,18 @@ class Outcome:
     unit: str = ""
     minimum: int | float | None = None
     maximum: int | float | None = None
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (self.name, self.title, self.unit)):
+            raise ContractError("The outcome's name, title and unit are texts.")
+        limits = [limit for limit in (self.minimum, self.maximum) if limit is not None]
+        if not all(_is_number(limit) and abs(limit) <= INT64_MAX for limit in limits) or limits != sorted(limits):
+            raise ContractError(
+                "The outcome's minimum and maximum are numbers of 64 bits at most, the smaller one first."
+            )
+        if self.missing and not _distinct_texts(self.missing):
+            raise ContractError("The outcome's missing is a list of different texts.")
         if self.task not in ("classification", "regression"):
             raise ContractError("The outcome's task must be classification or regression.")
         if self.task == "classification" and not (_distinct_texts(self.labels) and len(self.labels) >= 2):
@@ -309,6 +323,7 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"name": self.name, "task": self.task, "title": self.title}
+        shown |= {"missing": list(self.missing)} if self.missing else {}
         if self.task == "classification":
             return shown | {"labels": list(self.labels)}
         return shown | {"unit": self.unit, "minimum": self.minimum, "maximum": self.maximum}
@@ -405,15 +420,18 @@ class Contract:
             raise ContractError("A contract has 'properties' (an object) and 'required' (a list of names).")
         if document.get("additionalProperties") is not False:
             raise ContractError("A contract says 'additionalProperties': false; unknown members are always refused.")
-        unknown = [name for name in required if name not in properties]
+        unknown = [name for name in required if not isinstance(name, str) or name not in properties]
         if unknown:
             raise ContractError(f"'required' names {unknown[0]!r}, which is not among the properties.")
         missing_texts = document.get("x-reviewapp-missing", NOTHING)
         if not isinstance(missing_texts, (list, tuple)):
             raise ContractError("'x-reviewapp-missing' is a list of different texts.")
-        if not isinstance(output, Mapping) or not isinstance(output.get("labels", []), list):
+        if not isinstance(output, Mapping) or not all(
+            isinstance(output.get(n, []), list) for n in ("labels", "missing")
+        ):
             raise ContractError("A contract has 'x-reviewapp-output', an object with name, task and labels or unit.")
-        known = {"name", "task", "title", "labels", "unit", "minimum", "maximum"}
+        lists = {name: tuple(output[name]) for name in ("labels", "missing") if name in output}
+        known = {"name", "task", "title", "labels", "unit", "minimum", "maximum", "missing"}
         if set(output) - known or "name" not in output:
             raise ContractError(f"'x-reviewapp-output' holds name and any of {sorted(known - {'name'})}.")
         return cls(
@@ -422,5 +440,5 @@ class Contract:
             description=document.get("description", ""),
             missing=tuple(missing_texts),
             fields=tuple(Field.from_schema(name, schema, name in required) for name, schema in properties.items()),
-            outcome=Outcome(**{**output, "labels": tuple(output.get("labels", []))}),
+            outcome=Outcome(**{**output, **lists}),
         )

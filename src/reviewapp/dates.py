@@ -14,9 +14,14 @@ _POSSIBLE = ("Ydm", "HMYdm", "HMSYdm")  # the parts that a format may have, sort
 def parse(text: str, date_format: str) -> datetime:
     """Return the moment that `text` names in just this format; raise ValueError where it names none."""
     moment = datetime.strptime(text, date_format)  # noqa: DTZ007 (a table's dates have no zone)
-    if moment.strftime(date_format) != text:  # strptime takes 2026-1-5 for %Y-%m-%d
+    if written(moment, date_format) != text:  # strptime takes 2026-1-5 for %Y-%m-%d
         raise ValueError("not written in the format")
     return moment
+
+
+def written(moment: datetime, date_format: str) -> str:
+    """Return a moment in a format; a year has four digits, which strftime does not see to on every system."""
+    return moment.strftime(date_format.replace("%Y", f"{moment.year:04}"))
 
 
 def words(date_format: str) -> str:

@@ -190,7 +190,8 @@ def _missing(old: Contract, new: Contract) -> Iterator[Change]:
         yield f"In forms and CSV cells this no longer stands for a missing value: {_few(gone)}.", True
     added = _marks_lost([(b, a) for a, b in both], new.missing, old.missing)
     if added:
-        yield f"In forms and CSV cells this stands for a missing value now: {_few(added)}.", False
+        texts = any(one.kind in ("text", "category") for _, one in both)  # where it was a value like any other
+        yield f"In forms and CSV cells this stands for a missing value now: {_few(added)}.", texts
 
 
 def _marks_lost(pairs: Sequence[tuple[Field, Field]], marks: Sequence[str], others: Sequence[str]) -> list[str]:

@@ -106,6 +106,7 @@ class NotFound(ReviewappError):
     status = HTTPStatus.NOT_FOUND
     slug = "not-found"
     title = "There is nothing here"
+    exit_code = 2
 
 
 class MethodNotAllowed(ReviewappError):

@@ -22,7 +22,7 @@ import platform
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version as library_version
@@ -101,14 +101,14 @@ class Release:
         return tuple(row for row in self.golden if row.title)
 
 
-def write(release: Release, root: Path) -> Release:
+def write(release: Release, root: Path, prove: Callable[[Path], None] = lambda folder: None) -> Release:
     """Write a release below `root` as `<name>/<next version>` and return it with its version and digest.
 
-    Versions count through all names below `root`, so that a number names one release. The folder appears in one step;
-    two builds at once get different versions.
+    Versions count through all names below `root`, so that a number names one release. The folder appears in one step,
+    once `prove` has not raised at what lies in it; two builds at once get different versions.
     """
     home = root / release.contract.name
-    home.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
     try:
         contents = _contents(release)
@@ -122,11 +122,14 @@ def write(release: Release, root: Path) -> Release:
             "seed": release.seed,
         }
         digest = _digest(manifest)
+        (building / MANIFEST).write_bytes(_json({**manifest, "version": 0, "digest": digest}))
+        prove(building)
         with _one_build_at_a_time(root):
             version = 1 + max((taken for name in root.iterdir() for taken in versions(name)), default=0)
             document = {**manifest, "version": version, "digest": digest}
             (building / MANIFEST).write_bytes(_json(document))
             building.chmod(0o755)
+            home.mkdir(exist_ok=True)
             building.rename(home / str(version))
         _sync(home)
     finally:

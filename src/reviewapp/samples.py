@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from . import dates
 from .contract import Contract, Field, Record, Value
 from .errors import pointer
 from .schemas import MISSING, NOT_AN_OBJECT, NULL, UNKNOWN
@@ -102,7 +103,7 @@ def _valid_value(field: Field, rng: random.Random) -> Value:
     if field.kind == "date":
         first = _day(field, field.seen_minimum, _DAY)
         last = _day(field, field.seen_maximum, _DAY + timedelta(days=2000))
-        return (first + timedelta(days=rng.randint(0, (last - first).days))).strftime(field.date_format)
+        return dates.written(first + timedelta(days=rng.randint(0, (last - first).days)), field.date_format)
     if field.kind in ("number", "integer"):
         low, high = field.limits
         low = max(low, _seen(field.seen_minimum, max(low, -1000)))

@@ -154,7 +154,7 @@ def from_text(field: Field, text: str, missing: Sequence[str] = NOTHING) -> Valu
         if field.nullable:
             return None
         raise Broken(MISSING.code, MISSING.detail)
-    if field.kind == "integer" and _WHOLE_TEXT.fullmatch(trimmed):
+    if field.kind in ("number", "integer") and _WHOLE_TEXT.fullmatch(trimmed):
         return int(trimmed.partition(".")[0]) if len(trimmed) < 400 else math.copysign(math.inf, -(trimmed[0] == "-"))
     if field.kind in ("number", "integer") and _NUMBER_TEXT.fullmatch(trimmed):
         return float(trimmed)

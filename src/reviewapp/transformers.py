@@ -17,13 +17,14 @@ from . import dates
 
 _UNIX = pd.Timestamp(0)
 _DAY_SECONDS = 86_400
+READ = 20_000  # characters of a text; pairs of words make longer ones slow, and tell little more
 
 
 class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """One column of texts: TF-IDF of words and pairs of words that occur twice; what is missing is empty text.
 
     Where that leaves most texts without any word (few rows, or writing without blanks), single words count, and then
-    characters and pairs of them.
+    characters and pairs of them. Of a text the first READ characters are looked at.
     """
 
     WAYS = ({"min_df": 2, "ngram_range": (1, 2)}, {"ngram_range": (1, 2)}, {"analyzer": "char", "ngram_range": (1, 2)})
@@ -61,7 +62,7 @@ class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _as_texts(texts: Any) -> list[str]:
-    return [text if isinstance(text, str) else "" for text in texts]
+    return [text[:READ] if isinstance(text, str) else "" for text in texts]
 
 
 class Topics(TransformerMixin, BaseEstimator):  # type: ignore[misc]

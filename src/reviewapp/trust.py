@@ -31,6 +31,10 @@ class TrustedTypes:
                 sys.path.append(folder)  # at the end: it can add modules, and replace none
         return tuple(listed)
 
+    def folders(self) -> dict[str, Path]:
+        """Return the types with the folders of their modules."""
+        return {name: Path(folder) for name, folder in self._read().items()}
+
     def add(self, folders: Mapping[str, Path]) -> None:
         """Add types, each with the folder that its module lies in; the file is replaced in one step."""
         if not folders:

@@ -369,7 +369,12 @@ def show_evidence() -> ResponseReturnValue:
     except UsageError as error:
         return _show("evidence.html", EvidencePage(None, error.detail))
     if live is None or live.digest != pack.manifest["release"]["digest"]:
-        problems.insert(0, f"These figures are of another release than the live one{f', {live}' if live else ''}")
+        problems.insert(
+            0,
+            f"These figures are of another build than the live one{f', {live}' if live else ''}: its digest differs, "
+            "as it does where another processor moved the last digits of a fit; `reviewapp evidence --check` tells "
+            "whether the figures hold",
+        )
     return _show("evidence.html", EvidencePage(pack, "; ".join(problems) + "." if problems else None))
 
 

@@ -16,25 +16,27 @@ from .. import estimators
 from .. import release as releases
 from ..adapter import ModelAdapter
 from ..calibration import CalibratedClassifier, IntervalRegressor
-from ..errors import UntrustedTypes, UsageError
+from ..errors import ModelBroken, ReleaseRefused, UntrustedTypes, UsageError
 from ..frames import to_frame
 from ..golden import with_golden
-from ..policy import Policy, RollbackRule, choose_threshold
+from ..policy import Policy, RollbackRule
 from ..release import Release, ReleaseId
 from ..rulelist import RuleList
 from ..trust import TrustedTypes
 from . import given
-from .candidates import candidates, choose, fit
+from .candidates import FOLDS, candidates, choose, fit
 from .card import card, described
-from .figures import evaluate
+from .figures import evaluate, own_threshold
 from .infer import Asked
+from .proof import prove
 from .rows import Labelled
 from .simple import simple_baseline, with_margin
 from .subject import Subject, subject
+from .trials import check_answers, check_labels, narrowed
 
 SEED = 20260131
 GOLDEN = 18  # beside the samples
-STEPS = 7  # at most so many are told to `progress`
+STEPS = 5 + 2 * FOLDS  # at most so many are told to `progress`
 Progress = Callable[[str], None]
 
 
@@ -72,7 +74,7 @@ def build(order: Order, root: Path, trust: TrustedTypes, progress: Progress = la
     Raises UsageError with one sentence where the table, the pipeline and what was asked do not go together; nothing is
     written then.
     """
-    _check_costs(order)
+    _check_numbers(order)
     np.random.seed(SEED)
     trusted = (*trust.names(), *order.trust)
     progress("read")
@@ -81,29 +83,44 @@ def build(order: Order, root: Path, trust: TrustedTypes, progress: Progress = la
     of_table = subject(order.data, order.asked, order.name, order.contract, SEED, pipeline)
     with threadpool_limits(1):  # with more threads the sums of a fit depend on how many there are
         model, choice, notes = _model(pipeline, of_table, progress)
+        fitted = {"The model" if pipeline is None else "--pipeline": model}
+        if baseline is not None:
+            fitted["--baseline"], more = _given(baseline, of_table, "--baseline")
+            notes += more
         progress("calibrate")
-        rows = of_table.parts["calibrate"].records
-        contract, narrowed = given.narrowed(model, of_table.contract, rows, "--pipeline")
-        of_table = replace(of_table, contract=contract, notes=of_table.notes + narrowed)
-        model = _calibrated(model, of_table, order.coverage, "--pipeline")
-        rules = _baseline(baseline, of_table, order.coverage)
+        contract, told = narrowed(fitted, of_table.contract, of_table.records)
+        of_table, notes = replace(of_table, contract=contract), [*notes, *told]
+        coverage, lowered = _coverage(order.coverage, of_table)
+        options = {name: _calibrated(one, of_table, coverage, name, notes) for name, one in fitted.items()}
+        rules = None if baseline is not None else _rules(of_table, coverage)
         needed: set[str] = set()
-        model = _as_stored(model, "--pipeline", trusted, needed)
-        if not isinstance(rules, RuleList):
-            rules = _as_stored(rules, "--baseline", trusted, needed)
+        model, *others = [_as_stored(one, name, trusted, needed) for name, one in options.items()]
+        notes = [*of_table.notes, *notes, *lowered]
         progress("evaluate")
-        release = _release(order, of_table, model, rules, choice, (*of_table.notes, *notes))
+        try:
+            release = _release(replace(order, coverage=coverage), of_table, model, rules or others[0], choice, notes)
+        except ModelBroken as error:
+            raise UsageError(f"What was built does not answer rows of the table: {error.detail}") from None
     progress("write")
-    trust.add({name: given.folder_of(name) for name in order.trust if name in needed})
-    return Built(releases.write(release, root), (*of_table.notes, *notes))
+    folders = {name: given.folder_of(name) for name in order.trust if name in needed}
+    try:
+        written = releases.write(release, root, lambda folder: prove(folder, trust, folders))
+    except ReleaseRefused as error:
+        raise UsageError(f"What was built would not be accepted by a service: {error.detail}") from None
+    except OSError as error:
+        raise UsageError(f"The release cannot be written below {root}: {error.strerror}.") from None
+    trust.add(folders)
+    return Built(written, tuple(notes))
 
 
-def _check_costs(order: Order) -> None:
-    if not 0 < order.cost_review < order.cost_wrong:
+def _check_numbers(order: Order) -> None:
+    if not (0 < order.cost_review < order.cost_wrong and math.isfinite(order.cost_wrong)):
         raise UsageError(
             f"--cost-review ({order.cost_review:g}) must lie above 0 and below --cost-wrong ({order.cost_wrong:g}): "
             "else everything, or nothing, would go to a person."
         )
+    if order.widest_interval is not None and not (order.widest_interval >= 0 and math.isfinite(order.widest_interval)):
+        raise UsageError(f"--widest-interval is {order.widest_interval:g}, and must be a number, 0 or more.")
 
 
 # ---- both options -----------------------------------------------------------------------------------------------
@@ -119,11 +136,12 @@ def _model(pipeline: Any, of: Subject, progress: Progress) -> tuple[Any, dict[st
         progress(f"fit {name}")
         return fit(found[name], frame, np.asarray(train.answers)), choice, []
     progress("fit")
-    return _given(pipeline, of, "--pipeline")
+    model, notes = _given(pipeline, of, "--pipeline")
+    return model, None, notes
 
 
-def _given(estimator: Any, of: Subject, option: str) -> tuple[Any, None, list[str]]:
-    """Return the caller's estimator, fitted, with one job, and found to answer rows of the table."""
+def _given(estimator: Any, of: Subject, option: str) -> tuple[Any, list[str]]:
+    """Return the caller's estimator, fitted, with one job, and found to answer rows of the table; and notes."""
     given.check_task(estimator, of.contract.outcome.task, option)
     notes = []
     if given.is_fitted(estimator):
@@ -134,33 +152,38 @@ def _given(estimator: Any, of: Subject, option: str) -> tuple[Any, None, list[st
         frame = to_frame(of.contract, train.records)
         estimator, warned = given.fit(seeded, frame, given.typed(train.answers), option)
         notes += warned
-    estimator = given.one_job(given.best_of(estimator))
-    given.check_answers(estimator, of.contract, [row for part in of.parts.values() for row in part.records], option)
-    return estimator, None, notes
+    estimator = given.one_job(given.best_of(estimator, option))
+    check_answers(estimator, of.contract, of.records, option)
+    return estimator, notes
 
 
-def _calibrated(estimator: Any, of: Subject, coverage: float, option: str) -> Any:
-    """Return the fitted estimator with calibrated probabilities, or intervals."""
-    rows = of.parts["calibrate"]
+def _coverage(asked: float, of: Subject) -> tuple[float, list[str]]:
+    """Return the coverage that the calibration rows can show: n of them no more than n / (n + 1)."""
+    n = len(of.parts["calibrate"])
+    possible = n / (n + 1)
+    if of.contract.outcome.labels or asked <= possible:
+        return asked, []
+    return possible, [f"{n} calibration rows can show a coverage of {possible:.3f} at most, so that is what is stated."]
+
+
+def _calibrated(estimator: Any, of: Subject, coverage: float, option: str, notes: list[str]) -> Any:
+    """Return the fitted estimator with calibrated probabilities, or intervals; add what is odd to the notes."""
+    rows, outcome = of.parts["calibrate"], of.contract.outcome
     frame = to_frame(of.contract, rows.records)
-    if of.contract.outcome.task == "regression":
-        return IntervalRegressor(estimator, coverage).fit(frame, rows.answers)
-    names = given.names_of_classes(estimator, of.contract.outcome.labels, option)
-    strange = sorted(set(names.values()) - set(of.contract.outcome.labels))
+    if not outcome.labels:
+        return IntervalRegressor(estimator, coverage, outcome.minimum, outcome.maximum).fit(frame, rows.answers)
+    names = given.names_of_classes(estimator, outcome.labels, option)
+    strange = sorted(set(names.values()) - set(outcome.labels))
     if strange:
         raise UsageError(f"{option} answers {strange[0]!r}, too, which is no label of the contract.")
-    given.check_labels(estimator, names, frame, option)
+    notes += check_labels(estimator, names, frame, option)
     return CalibratedClassifier(estimator, list(names.values()), list(names)).fit(frame, rows.answers)
 
 
-def _baseline(estimator: Any, of: Subject, coverage: float) -> Any:
-    if estimator is not None:
-        return _calibrated(_given(estimator, of, "--baseline")[0], of, coverage, "--baseline")
+def _rules(of: Subject, coverage: float) -> RuleList:
     train, rows = of.parts["train"], of.parts["calibrate"]
     rules = simple_baseline(of.contract, train.records, train.answers, SEED)
-    if of.contract.outcome.task == "regression":
-        return with_margin(rules, of.contract, rows.records, rows.answers, coverage)
-    return rules
+    return rules if rules.labels else with_margin(rules, of.contract, rows.records, rows.answers, coverage)
 
 
 def _as_stored(estimator: Any, option: str, trusted: Sequence[str], needed: set[str]) -> Any:
@@ -183,7 +206,7 @@ def _as_stored(estimator: Any, option: str, trusted: Sequence[str], needed: set[
 
 
 def _release(
-    order: Order, of: Subject, model: Any, baseline: Any, choice: dict[str, Any] | None, notes: tuple[str, ...]
+    order: Order, of: Subject, model: Any, baseline: Any, choice: dict[str, Any] | None, notes: Sequence[str]
 ) -> Release:
     plain = Release(
         id=ReleaseId(of.contract.name, 0, ""),
@@ -201,10 +224,11 @@ def _release(
         seed=SEED,
         libraries=releases.libraries_here(),
     )
-    policy = _policy(order, plain, of.parts["calibrate"])
-    release = replace(plain, policy=policy)
-    test = of.parts["test"]
-    results, difference = evaluate(release, test.records, test.answers)
+    calibrate, test = of.parts["calibrate"], of.parts["test"]
+    release = replace(plain, policy=_policy(order, plain, calibrate))
+    labels = of.contract.outcome.labels
+    own = own_threshold(release, "baseline", calibrate.records, calibrate.answers) if labels else None
+    results, differences = evaluate(release, test.records, test.answers, own)
     release = replace(
         release,
         evaluation={
@@ -220,7 +244,8 @@ def _release(
             "model": described(choice),
             "choice": choice,
             "results": {"test": results},
-            "difference": difference,
+            "baseline_threshold": own,
+            "differences": differences,
         },
     )
     nothing = {one.name: None for one in of.contract.fields if one.nullable}
@@ -230,14 +255,9 @@ def _release(
 
 
 def _policy(order: Order, release: Release, rows: Labelled) -> Policy:
-    adapter = ModelAdapter(release)
-    frame = to_frame(release.contract, rows.records)
     if release.contract.outcome.task == "classification":
-        answers = adapter.outputs("model", frame)
-        right = [said["label"] == answer for said, answer in zip(answers, rows.answers, strict=True)]
-        confidence = np.array([said["confidence"] for said in answers])
-        threshold = choose_threshold(confidence, right, order.cost_wrong, order.cost_review)
-        return replace(release.policy, threshold=threshold)
+        return replace(release.policy, threshold=own_threshold(release, "model", rows.records, rows.answers))
+    adapter, frame = ModelAdapter(release), to_frame(release.contract, rows.records)
     widest = order.widest_interval
     if widest is None:  # an interval as wide as the baseline's says no more than the baseline does
         widest = _rounded_up(np.median([said["high"] - said["low"] for said in adapter.outputs("baseline", frame)]))

@@ -122,10 +122,10 @@ def choose(
     scores: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}
     for name, pipeline in found.items():
-        progress(f"try {name}")
         of_folds = []
         try:
             for train, test in folds.split(frame, actual):
+                progress(f"try {name}")
                 fitted = fit(clone(pipeline), frame.iloc[train], actual[train])
                 of_folds.append((_value_scores if values else _label_scores)(fitted, frame.iloc[test], actual[test]))
         except ValueError as error:  # how scikit-learn says that a table is not for this estimator

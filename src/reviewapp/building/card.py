@@ -34,7 +34,8 @@ def card(release: Release, notes: Sequence[str]) -> str:
             "",
             f"**Policy.** {_policy(release)}",
             "",
-            "**Figures** on the test part, which nothing was chosen on; in brackets 95 % intervals.",
+            "**Figures** on the test part, which nothing was chosen on; in brackets 95 % intervals. Each option goes "
+            "to a person below the confidence that costs it least on the calibration part.",
             "",
             "| | baseline | model |",
             "|---|--:|--:|",
@@ -75,17 +76,23 @@ def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def difference(evaluation: Mapping[str, Any]) -> str:
-    """Return in a sentence whether the model beats the baseline on the same rows."""
-    found = evaluation["difference"]
-    name = found["of"]
-    value, low, high = (measured(name, found[of]) for of in ("value", "low", "high"))
-    if found["high"] < 0:
-        verdict = "The model is better than the baseline"
-    elif found["low"] > 0:
-        verdict = "The model is worse than the baseline"
+    """Return in a sentence whether the model beats the other ways to answer the same rows."""
+    found = evaluation["differences"]
+    title = MEASURES[found[0]["of"]][0].lower()
+    shown = [{name: measured(one["of"], one[name]) for name in ("value", "low", "high")} for one in found]
+    against = [
+        f"{f['value']} ({f['low']} to {f['high']}) against {one['against']}"
+        for f, one in zip(shown, found, strict=True)
+    ]
+    worse = [one["against"] for one in found if one["low"] > 0]
+    open_ = [one["against"] for one in found if one["low"] <= 0 <= one["high"]]
+    if worse:
+        verdict = f"The model is worse than {' and '.join(worse)}"
+    elif open_:
+        verdict = f"The test part cannot tell the model from {' and '.join(open_)}"
     else:
-        verdict = "The test part cannot tell the model from the baseline"
-    return f"{verdict}: difference in {MEASURES[name][0].lower()} {value} ({low} to {high}), on the same rows."
+        verdict = f"The model is better than {' and '.join(one['against'] for one in found)}"
+    return f"{verdict}. Difference in {title}, on the same rows: {', '.join(against)}."
 
 
 def summary(release: Release, notes: Sequence[str]) -> str:
@@ -99,9 +106,19 @@ def summary(release: Release, notes: Sequence[str]) -> str:
     if len(notes) > SHOWN_NOTES:
         lines.append(f"Note: {len(notes) - SHOWN_NOTES} more are in the card of the release.")
     lines += [f"Rows: {parts}. Model: {evaluation['model']}.", *table, difference(evaluation)]
+    lines += _short_of(release)
     if isinstance(release.baseline, RuleList):
         lines += ["The baseline, as rules:", *(f"  {line}" for line in release.baseline.in_words())]
     return "\n".join(lines)
+
+
+def _short_of(release: Release) -> list[str]:
+    """Return a line where the intervals of the test part hold the truth less often than is stated."""
+    low_high = release.evaluation["results"]["test"]["model"]["intervals"].get("coverage")
+    stated = release.policy.coverage
+    if stated is None or low_high is None or low_high[1] >= stated:
+        return []
+    return [f"Careful: the intervals hold the true value less often than the {stated:.3g} that is stated."]
 
 
 def report(of: Subject) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,44 @@ from ..adapter import ModelAdapter
 from ..contract import Record
 from ..evaluation import figures, figures_by_label, figures_of_values, mean_interval, wilson
 from ..frames import to_frame
+from ..policy import choose_threshold
 from ..release import Release
+
+PERSON = "a person who reads everything"
+
+
+def own_threshold(release: Release, option: str, records: Sequence[Record], answers: Sequence[str]) -> float:
+    """Return the confidence from which on an option's answers cost least on labelled requests."""
+    said = ModelAdapter(release).outputs(option, to_frame(release.contract, records))
+    right = [one["label"] == answer for one, answer in zip(said, answers, strict=True)]
+    confidence = np.array([one["confidence"] for one in said])
+    return choose_threshold(confidence, right, release.policy.cost_wrong, release.policy.cost_review)
 
 
 def evaluate(
-    release: Release, records: Sequence[Record], answers: Sequence[Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the figures of each option on rows kept apart, and the paired difference in the policy's own metric.
+    release: Release, records: Sequence[Record], answers: Sequence[Any], threshold: float | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the figures of each option on rows kept apart, and the paired differences in the policy's own metric.
 
-    `answers` are the right labels, or values. The difference is model less baseline, a mean over rows.
+    `answers` are the right labels, or values. A difference is the model less another way to answer, a mean over rows.
+    `threshold` is the baseline's own: judged at the model's it would be made to look worse, or better, than it is.
     """
-    adapter, frame = ModelAdapter(release), to_frame(release.contract, records)
+    adapter, frame, policy = ModelAdapter(release), to_frame(release.contract, records), release.policy
+    own = policy if threshold is None else replace(policy, threshold=threshold)
     found: dict[str, Any] = {}
     losses: dict[str, NDArray[np.float64]] = {}
-    for option in ("baseline", "model"):
+    for option, at in (("baseline", own), ("model", policy)):
         outputs = adapter.outputs(option, frame)
         tell = _labels if release.contract.outcome.labels else _values
-        found[option], losses[option] = tell(release, answers, outputs)
-    metric = release.policy.primary_metric
-    difference = losses["model"] - losses["baseline"]
-    low, high = mean_interval(difference, release.seed)
-    return found, {"of": metric, "value": float(difference.mean()), "low": low, "high": high}
+        found[option], losses[option] = tell(replace(release, policy=at), answers, outputs)
+    others = {"the baseline": losses["baseline"]}
+    if release.contract.outcome.labels:
+        others[PERSON] = np.full(len(answers), 100 * policy.cost_review)
+    return found, [
+        {"of": policy.primary_metric, "against": name, "value": float((losses["model"] - loss).mean())}
+        | dict(zip(("low", "high"), mean_interval(losses["model"] - loss, release.seed), strict=True))
+        for name, loss in others.items()
+    ]
 
 
 def _labels(

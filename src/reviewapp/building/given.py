@@ -5,22 +5,19 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, is_classifier, is_clusterer, is_outlier_detector, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.validation import check_is_fitted
 
 from .. import estimators
-from ..contract import Contract, Field, Record
 from ..errors import ReleaseRefused, UntrustedTypes, UsageError
-from ..frames import to_frame
 from .kinds import is_integer
 
 METHODS = ("predict_proba", "decision_function", "predict")
@@ -34,7 +31,7 @@ def load_given(named: str, option: str, trusted: Sequence[str]) -> Any:
     """
     found = _from_file(Path(named), option, trusted) if named.endswith(".skops") else _from_module(named, option)
     if not any(hasattr(found, method) for method in (*METHODS, "fit")):
-        raise UsageError(f"{option} {named} is a {type(found).__name__}, and has none of {', '.join(METHODS)}.")
+        raise UsageError(f"{option} {named} is of type {type(found).__name__}, and has none of {', '.join(METHODS)}.")
     return found
 
 
@@ -62,8 +59,8 @@ def trust_hint(types: Sequence[str]) -> str:
 
 def _from_module(named: str, option: str) -> Any:
     module_name, colon, name = named.partition(":")
-    if not (colon and module_name and name):
-        raise UsageError(f"{option} {named} must be MODULE:NAME or a file that ends in .skops.")
+    if not (colon and module_name and name) or module_name.endswith(".py"):
+        raise UsageError(f"{option} {named} must be MODULE:NAME (without .py) or a file that ends in .skops.")
     _look_here()
     try:
         found: Any = importlib.import_module(module_name)
@@ -71,7 +68,7 @@ def _from_module(named: str, option: str) -> Any:
             found = getattr(found, part)
         if (callable(found) and not hasattr(found, "fit")) or isinstance(found, type):
             found = found()
-    except Exception as error:  # code of the caller's own can fail in any way
+    except (Exception, SystemExit) as error:  # code of the caller's own can fail in any way, or end the process
         raise UsageError(f"{option} {named} cannot be loaded: {said(error)}") from None
     return found
 
@@ -84,13 +81,13 @@ def _look_here() -> None:
 
 
 def folder_of(type_name: str) -> Path:
-    """Return the folder from which the module of a type is imported."""
+    """Return the folder from which the module of a type is imported; of a package that is the one it lies in."""
     top = sys.modules[type_name.partition(".")[0]]
-    file = Path(str(top.__file__)).resolve()
-    return file.parent.parent if file.stem == "__init__" else file.parent
+    paths = list(getattr(top, "__path__", [])) or [str(top.__file__)]
+    return Path(paths[0]).resolve().parent
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """Return an error of the caller's own code in one line."""
     first = _line(str(error))
     return f"{type(error).__name__}: {first}" if first else f"{type(error).__name__}."
@@ -103,18 +100,22 @@ def _line(text: str) -> str:
 def is_fitted(estimator: Any) -> bool:
     if not hasattr(estimator, "fit"):
         return True
+    if not isinstance(estimator, BaseEstimator):
+        return any(name.endswith("_") and not name.startswith("__") for name in vars(estimator))
     try:
         check_is_fitted(estimator)
-    except (NotFittedError, TypeError):
+    except NotFittedError:
         return False
     return True
 
 
 def check_task(estimator: Any, task: str, option: str) -> None:
-    """Raise UsageError where a classifier is to give values, or a regressor labels."""
-    of_sklearn = hasattr(estimator, "__sklearn_tags__")
-    other = of_sklearn and (is_regressor(estimator) if task == "classification" else is_classifier(estimator))
-    if other:
+    """Raise UsageError where a classifier is to give values, or a regressor labels, or it was made for neither."""
+    if not isinstance(estimator, BaseEstimator):
+        return
+    if is_clusterer(estimator) or is_outlier_detector(estimator):
+        raise UsageError(f"{option} is a {type(estimator).__name__}, which learns no target; give one that does.")
+    if is_regressor(estimator) if task == "classification" else is_classifier(estimator):
         kind, right = ("regressor", "regression") if task == "classification" else ("classifier", "classification")
         raise UsageError(
             f"{option} is a {kind}, and the target is taken for a {task}; if that is wrong, add --task {right}."
@@ -162,114 +163,47 @@ def fit(estimator: Any, frame: pd.DataFrame, answers: Sequence[Any], option: str
         warnings.simplefilter("always")
         try:
             fitted = estimator.fit(frame, np.asarray(answers))
-        except Exception as error:  # code of the caller's own can fail in any way
-            raise UsageError(f"{option} failed to fit: {said(error)}") from None
+        except (Exception, SystemExit) as error:  # code of the caller's own can fail in any way
+            holes = [repr(name) for name in frame.columns if frame[name].isna().any()]
+            hint = f" Columns with missing cells, which are NaN: {', '.join(holes[:10])}." if holes else ""
+            raise UsageError(f"{option} failed to fit: {said(error)}{hint}") from None
     warned = dict.fromkeys(f"{option} warned: {_line(str(one.message))}" for one in caught)
     return estimator if fitted is None else fitted, list(warned)[:5]
 
 
-def best_of(estimator: Any) -> Any:
+def best_of(estimator: Any, option: str) -> Any:
     """Return the estimator that a search has found, for a search; it answers alone, without the log of the search."""
-    return estimator.best_estimator_ if isinstance(estimator, BaseSearchCV) else estimator
-
-
-def check_answers(estimator: Any, contract: Contract, records: Sequence[Record], option: str) -> None:
-    """Raise UsageError where an estimator does not answer rows of the table, or a null that the contract allows."""
-    if not any(hasattr(estimator, name) for name in METHODS):
-        raise UsageError(f"{option} has none of {', '.join(METHODS)} once it is fitted.")
-
-    def try_rows(rows: Sequence[Record], what: str) -> None:
-        failure = _failure(estimator, contract, rows)
-        if failure:
-            raise UsageError(f"{option} does not answer {what}: {failure}")
-
-    whole = _whole(records)
-    try_rows([whole], "a row of the table")
-    try_rows(records, "rows of the table")
-    for one in contract.fields:
-        if one.nullable:
-            try_rows([{**whole, one.name: None}], f"a request whose {one.name!r} is null, as in the table")
-
-
-def narrowed(
-    estimator: Any, contract: Contract, records: Sequence[Record], option: str
-) -> tuple[Contract, tuple[str, ...]]:
-    """Return the contract without what it allows and the estimator fails at, and a note for each such limit.
-
-    A category that training did not see, and a number at its hard limit, are valid requests: they get an answer, or the
-    contract refuses them.
-    """
-    whole = _whole(records)
-    trials: list[tuple[Field, dict[str, Any], Record]] = []
-    for one in contract.fields:
-        if one.kind == "category" and one.choices is None:
-            values = sorted({str(row[one.name]) for row in records if row[one.name] is not None})
-            closed = {"choices": one.seen_choices or tuple(values), "seen_choices": None, "max_length": None}
-            trials.append((one, closed, {**whole, one.name: "\u2026"}))
-        elif one.kind in ("number", "integer"):
-            low, high = one.limits
-            trials.append((one, {"minimum": one.seen_minimum}, {**whole, one.name: low}))
-            trials.append((one, {"maximum": one.seen_maximum}, {**whole, one.name: high}))
-    if not trials or not _failure(estimator, contract, [row for _, _, row in trials]):
-        return contract, ()
-    changes: dict[str, dict[str, Any]] = {}
-    notes = []
-    for one, change, row in trials:
-        if _failure(estimator, contract, [row]):
-            limit, value = next(iter(change.items()))
-            what = "the values of the table" if limit == "choices" else f"{limit} {value}"
-            notes.append(f"{option} fails at other values of {one.name!r}, so the contract is narrowed to {what}.")
-            changes.setdefault(one.name, {}).update(change)
-    fields = tuple(replace(one, **changes.get(one.name, {})) for one in contract.fields)
-    return replace(contract, fields=fields), tuple(notes)
-
-
-def _whole(records: Sequence[Record]) -> Record:
-    return next((row for row in records if None not in row.values()), records[0])
-
-
-def _failure(estimator: Any, contract: Contract, rows: Sequence[Record]) -> str | None:
-    """Return how an estimator fails to answer rows, in one line, or None."""
-    method = next(name for name in METHODS if hasattr(estimator, name))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            answers = np.asarray(getattr(estimator, method)(to_frame(contract, rows)))
-    except Exception as error:  # code of the caller's own can fail in any way
-        return said(error)
-    if len(answers) != len(rows):
-        return f"it gives {len(answers)} answers to {len(rows)} rows."
-    if answers.dtype.kind == "f" and not np.isfinite(answers).all():
-        return "it answers with something else than finite numbers."
-    return None
+    if not isinstance(estimator, BaseSearchCV):
+        return estimator
+    if not hasattr(estimator, "best_estimator_"):
+        raise UsageError(f"{option} is a search that keeps no estimator; set refit=True.")
+    return estimator.best_estimator_
 
 
 def names_of_classes(estimator: Any, labels: Sequence[str], option: str) -> dict[str, str]:
     """Return the label for each class of a fitted classifier (as text), in the order of its columns.
 
-    A class that the table does not show is called by its own text. Raises UsageError for a label it does not know.
+    A class that the table does not show is called by its own text. Raises UsageError for a label it does not know, and
+    for two that are one class to it.
     """
     classes = getattr(estimator, "classes_", None)
     if classes is None:
+        if hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function"):
+            raise UsageError(f"{option} has no classes_, so nothing says which label each of its columns is.")
         return {label: label for label in labels}
-    names = {str(one): str(one) for one in classes}
-    for label in labels:
+    names: dict[str, str | None] = {str(one): None for one in classes}
+    exact = [label for label in labels if label in names]
+    for label in [*exact, *(label for label in labels if label not in names)]:
         same = [
             text for text in names if text == label or text.lower() == label.lower() or _number(text) == _number(label)
         ]
         if not same:
             raise UsageError(f"{option} knows no label {label!r}; it answers {', '.join(list(names)[:20])}.")
+        taken = names[label if label in same else same[0]]
+        if taken is not None:
+            raise UsageError(f"{option} takes {taken!r} and {label!r} for one label; write them alike in the table.")
         names[label if label in same else same[0]] = label
-    return names
-
-
-def check_labels(estimator: Any, names: Mapping[str, str], frame: pd.DataFrame, option: str) -> None:
-    """Raise UsageError where a classifier that only says a label says one that is none of its classes."""
-    if hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function"):
-        return
-    strange = sorted({str(one) for one in estimator.predict(frame)} - set(names))
-    if strange:
-        raise UsageError(f"{option} answers {strange[0]!r}, which is none of the labels {', '.join(list(names)[:20])}.")
+    return {text: text if label is None else label for text, label in names.items()}
 
 
 def _number(text: str) -> float | str:

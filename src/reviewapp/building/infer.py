@@ -10,22 +10,23 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..contract import CONTROL_CHARACTER, NOTHING, OPEN_CATEGORY_LENGTH, Contract, Field, Outcome
+from ..contract import CONTROL_CHARACTER, INT64_MAX, NOTHING, OPEN_CATEGORY_LENGTH, Contract, Field, Outcome
 from ..errors import UsageError
 from ..schemas import from_text
-from .kinds import FEW_VALUES, Kind, is_number, kind_of, looks_like_codes, named_kind, sorted_values
+from .kinds import FEW_VALUES, Kind, almost, is_number, kind_of, looks_like_codes, named_kind, sorted_values
 from .table import Table
 
-PROBABLE_MARKERS = ("", "?", "NA", "N/A", "n/a", "null", "NULL", "None", "nan", "NaN", "-", "--", "#N/A")
+PROBABLE_MARKERS = {"", "?", "na", "n/a", "n.a.", "null", "none", "nan", "-", "--", "#n/a"}  # in any case, with blanks
+ODD_NUMBERS = {"unknown", "missing", "nil"}  # these, too, where all else is a number or a date
 LISTED = 1000  # different values of an open category that the contract lists as seen
 TOLD_OFTEN = 5  # a text that so many rows hold tells of nobody in particular
 EXAMPLE_TEXT = "A text as it is written here."
-_DECIMAL_COMMA = re.compile(r"-?[0-9]{1,3}(\.?[0-9]{3})*,[0-9]+")
+_NUMBER_DRESSED = re.compile(r"[-+]? ?[$€£]? ?[-+]?[0-9]+([.,][0-9]+)* ?[%$€£]?")
 ALMOST_ALL = 0.99  # the share of different values from which a column looks like an id
 
 
@@ -82,6 +83,8 @@ def infer(table: Table, asked: Asked, name: str, file: str) -> Inferred:
             why = "left out by --drop" if column in asked.drop else "orders the rows (--time); no part of a request"
             reports.append(ColumnReport(column, None, why, 0, len(set(cells))))
             continue
+        if column in table.unreadable:
+            raise UsageError(table.unreadable[column])
         present = [cell for cell in cells if cell is not None and cell not in markers]
         kind, notes, taken = _kind(column, present, asked.kinds.get(column))
         present = [cell for cell in present if cell not in taken]
@@ -99,7 +102,7 @@ def infer(table: Table, asked: Asked, name: str, file: str) -> Inferred:
         fields.append(_field(column, kind, present, taken, nullable=missing > 0))
     if not fields:
         raise UsageError("No column is left for a request: every one but the target is left out or empty.")
-    outcome, why = outcome_of(table, asked, markers)
+    outcome, why, on_target = outcome_of(table, asked, markers)
     targets = [cell for cell in table.columns[asked.target] if cell is not None and cell not in markers]
     report = ColumnReport(asked.target, outcome.task, why, len(table) - len(targets), len(set(targets)))
     contract = Contract(
@@ -110,7 +113,7 @@ def infer(table: Table, asked: Asked, name: str, file: str) -> Inferred:
         outcome=outcome,
         missing=markers,
     )
-    of_table = (*_table_notes(table, markers), f"The target {asked.target!r}: {why}.")
+    of_table = (*_table_notes(table, markers), f"The target {asked.target!r}: {why}.", *on_target)
     return Inferred(contract, (report, *reports), of_table, tuple(drops))
 
 
@@ -143,30 +146,51 @@ def _kind(column: str, present: Sequence[str], named: str | None) -> tuple[Kind 
     A probable marker is taken as missing only where every other cell is a number, a date or a boolean, so that it
     can be no value of its own.
     """
-    probable = Counter(cell for cell in present if not cell.strip() or cell in PROBABLE_MARKERS)
+    probable = probable_markers(present, ODD_NUMBERS)
     rest = [cell for cell in present if cell not in probable]
     if not rest:
         return None if not present else kind_of(present), [], []
     if named is not None:
-        typed = named in ("number", "date")
-        kind = named_kind(named, column, rest if typed else present)
+        kind = named_kind(named, column, rest if named in ("number", "date") else present)
     else:
         kind = kind_of(rest)
-        typed = kind.name in ("number", "integer", "boolean", "date")
-        if not typed and probable:
-            kind = kind_of(present)
-    counted = ", ".join(f"{text!r} in {n:,} row{'s' if n > 1 else ''}" for text, n in probable.items())
-    if typed and probable:
-        return kind, [f"{counted}, taken as missing, as it can be no {kind.name}"], list(probable)
-    if probable:
-        options = " ".join(f"--na {text!r}" for text in probable)
-        return kind, [f"{counted}, kept as a value; if it means missing: {options}"], []
-    return kind, [], []
+    if kind.name in ("number", "integer", "boolean", "date"):
+        taken = f"{counted(probable)}, taken as missing, as it can be no {kind.name}"
+        return kind, [taken] if probable else [], list(probable)
+    probable = probable_markers(present)
+    if named is None and probable:
+        kind = kind_of(present)
+    notes = [f"{counted(probable)}, kept as a value; if it means missing: {_as_options(probable)}"] if probable else []
+    nearly = almost(present) if named is None and kind.name == "category" else None
+    if nearly is not None and nearly[1]:
+        what, others = nearly
+        few = Counter(dict(others.most_common(5)))
+        notes.append(
+            f"nearly all values are {what}, but not {counted(few)}: mend the table, or, if it means missing: "
+            f"{_as_options(few)}"
+        )
+    return kind, notes, []
+
+
+def probable_markers(cells: Sequence[str], more: Collection[str] = ()) -> Counter[str]:
+    """Return the texts that probably stand for a missing value, with their counts."""
+    return Counter(cell for cell in cells if cell.strip().lower() in PROBABLE_MARKERS or cell.strip().lower() in more)
+
+
+def counted(texts: Counter[str]) -> str:
+    """Return texts with the number of their rows, in words."""
+    return ", ".join(f"{text!r} in {n:,} row{'s' if n > 1 else ''}" for text, n in texts.items())
+
+
+def _as_options(texts: Counter[str]) -> str:
+    return " ".join(f"--na {text!r}" for text in texts)
 
 
 def _why_to_drop(column: str, kind: Kind, present: Sequence[str], different: int, rows: int) -> str | None:
     if different == 1 and len(present) == rows:
         return "it has the same value in every row"
+    if _are_dressed_numbers(kind, present):
+        return None
     named_id = re.search(r"(^|[_\W])id$|(?<=[a-z])ID$|(?<=[a-z])Id$", column, re.IGNORECASE if "_" in column else 0)
     unique = different >= ALMOST_ALL * len(present) and len(present) >= FEW_VALUES
     if unique and kind.name in ("integer", "category"):
@@ -186,9 +210,15 @@ def _look_at(column: str, kind: Kind, present: Sequence[str]) -> list[str]:
     odd = sum(CONTROL_CHARACTER.search(cell) is not None for cell in present)
     if odd and kind.name in ("text", "category"):
         notes.append(f"{odd:,} rows hold control characters, which no request may; they are put aside")
-    if kind.name == "category" and all(map(_DECIMAL_COMMA.fullmatch, present)):
-        notes.append("looks like numbers with a decimal comma; written with a point they would be numbers")
+    if _are_dressed_numbers(kind, present):
+        notes.append("looks like numbers with commas or signs; written plainly, as 1234.5, they would be numbers")
     return notes
+
+
+def _are_dressed_numbers(kind: Kind, present: Sequence[str]) -> bool:
+    """Whether a category is made of numbers as people write them: $12.30, 37 %, 1.234,50."""
+    codes = all(cell.strip().isdigit() for cell in present)
+    return kind.name == "category" and not codes and all(_NUMBER_DRESSED.fullmatch(cell.strip()) for cell in present)
 
 
 def _hints(kind: Kind, present: Sequence[str]) -> list[str]:
@@ -221,7 +251,7 @@ def _field(column: str, kind: Kind, present: Sequence[str], taken: Sequence[str]
 
 def _order(one: Field) -> Callable[[Any], Any]:
     """Return the key that sorts values of a field by size, or by time."""
-    return one.parse_date if one.kind == "date" else float
+    return one.parse_date if one.kind == "date" else lambda value: value  # as a float, large ones would be equal
 
 
 def _roomy(longest: int) -> int:
@@ -235,17 +265,23 @@ def _roomy(longest: int) -> int:
 # ---- the target -------------------------------------------------------------------------------------------------
 
 
-def outcome_of(table: Table, asked: Asked, markers: Sequence[str]) -> tuple[Outcome, str]:
-    """Return the outcome and why it is of its task."""
+def outcome_of(table: Table, asked: Asked, markers: Sequence[str]) -> tuple[Outcome, str, tuple[str, ...]]:
+    """Return the outcome, why it is of its task, and notes on its cells."""
     cells = [cell for cell in table.columns[asked.target] if cell is not None and cell not in markers]
+    probable = probable_markers(cells)
+    rest = [cell for cell in cells if cell not in probable]
+    missing: tuple[str, ...] = ()
+    notes = []
+    if probable and rest and all(is_number(cell.strip()) for cell in rest):
+        cells, missing = rest, tuple(probable)
+        notes.append(f"The target: {counted(probable)}, taken as missing, as it can be no number.")
+    elif probable:
+        notes.append(f"The target: {counted(probable)}, taken as a label; if it means missing: {_as_options(probable)}")
     different = sorted_values(cells)
     if len(different) < 2:
         what = f"only the value {different[0]!r}" if different else "no value"
         raise UsageError(f"The target {asked.target!r} has {what}; there is nothing to predict.")
     numbers = all(is_number(cell.strip()) for cell in different)
-    if asked.task == "regression" and not numbers:
-        wrong = next(cell for cell in different if not is_number(cell.strip()))
-        raise UsageError(f"--task regression needs numbers, and the target {asked.target!r} holds {wrong!r}.")
     few = numbers and len(different) <= FEW_VALUES and all(float(cell).is_integer() for cell in different)
     if asked.task is not None:
         task, why = asked.task, f"a {asked.task} by --task"
@@ -256,8 +292,35 @@ def outcome_of(table: Table, asked: Asked, markers: Sequence[str]) -> tuple[Outc
     else:
         task, why = "regression", f"a regression, because it has {len(different):,} different numbers"
     if task == "regression":
-        return Outcome(name=asked.target, title=asked.target, task=task), why
-    return Outcome(name=asked.target, title=asked.target, labels=different), why
+        wrong = next((cell for cell in different if not (is_number(cell.strip()) and _fits(cell))), None)
+        if wrong is not None:
+            raise UsageError(
+                f"A regression needs numbers of 64 bits, and the target {asked.target!r} holds {wrong!r}; if that "
+                f"means missing, add --na {wrong!r}."
+            )
+        return Outcome(name=asked.target, title=asked.target, task=task, missing=missing), why, tuple(notes)
+    nearly = almost(cells) if not numbers else None
+    if nearly is not None and nearly[1]:
+        notes.append(f"The target: nearly all values are {nearly[0]}, but {counted(nearly[1])} not.")
+    notes += [f"The target: {one!r} and {other!r} are two labels; is that meant?" for one, other in _alike(different)]
+    return Outcome(name=asked.target, title=asked.target, labels=different, missing=missing), why, tuple(notes)
+
+
+def _fits(cell: str) -> bool:
+    return abs(float(cell)) <= INT64_MAX
+
+
+def _alike(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of labels that differ by blanks, case or the spelling of a number alone."""
+    first: dict[object, str] = {}
+    pairs = []
+    for label in labels:
+        plain = label.strip()
+        key: object = float(plain) if is_number(plain) else plain.lower()
+        if key in first:
+            pairs.append((first[key], label))
+        first.setdefault(key, label)
+    return pairs[:5]
 
 
 # ---- the whole --------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ LETTERS_OF_TEXT = 60  # or so many letters, in writing without blanks
 LONGEST_INTEGER = 25  # characters; more are beyond 64 bits without counting
 DATE_FORMATS = tuple(
     day + time
-    for time in ("", " %H:%M:%S", "T%H:%M:%S", " %H:%M")
+    for time in ("", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M:%SZ", " %H:%M:%SZ")
     for day in ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y")
 )
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
@@ -31,6 +31,8 @@ _CODE_NAME = re.compile(
     r"(^|[\W_])(code|category|class|type|kind|group|zip|postcode|region|service|status)(\W|_|\d|$)", re.I
 )
 _BOOLEAN = {"true", "false"}
+_LOOKS_LIKE_A_DATE = re.compile(r"[0-9]{1,4}([-./])[0-9]{1,2}\1[0-9]{1,4}([T ]|$)")
+FEW_OTHERS = 0.1  # the share of other cells with which a column still looks like numbers or dates
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ def named_kind(name: str, column: str, cells: Sequence[str]) -> Kind:
                 else f"Column {column!r} is no date: its values are written in more than one way."
             )
         return Kind("date", why, date_format=found[0])
-    wrong = next((cell for cell in stripped if not _NUMBER.fullmatch(cell)), None)
+    wrong = next((cell for cell in stripped if not (is_number(cell) and abs(float(cell)) <= INT64_MAX)), None)
     if wrong is not None:
         raise UsageError(
-            f"Column {column!r} is no number: it holds {wrong!r}; if that means missing, add --na {wrong!r}."
+            f"Column {column!r} is no number of 64 bits: it holds {wrong!r}; if that means missing, add --na {wrong!r}."
         )
     return Kind("integer" if all(map(_INTEGER.fullmatch, stripped)) else "number", why)
 
@@ -127,6 +129,15 @@ def _is_date(cell: str, date_format: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def almost(cells: Sequence[str]) -> tuple[str, Counter[str]] | None:
+    """Return what nearly all cells are, numbers or dates, and the others with their counts; None where nothing."""
+    for what, fits in (("numbers", is_number), ("dates", lambda cell: bool(_LOOKS_LIKE_A_DATE.match(cell)))):
+        others = Counter(cell for cell in cells if not fits(cell.strip()))
+        if sum(others.values()) <= FEW_OTHERS * len(cells):
+            return what, others
+    return None
 
 
 def is_integer(text: str) -> bool:

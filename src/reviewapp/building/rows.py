@@ -44,7 +44,8 @@ def labelled(table: Table, contract: Contract, target: str) -> Labelled:
     if missing_fields:
         raise UsageError(f"The contract has a field {missing_fields[0]!r}, and the table has no such column.")
     answers = table.columns[target]
-    kept = [i for i, answer in enumerate(answers) if answer is not None and answer not in contract.missing]
+    nothing = {None, *contract.missing, *contract.outcome.missing}
+    kept = [i for i, answer in enumerate(answers) if answer not in nothing]
     notes = []
     if len(kept) < len(table):
         notes.append(f"{len(table) - len(kept):,} rows have no {target!r}; they are put aside.")
@@ -59,8 +60,8 @@ def labelled(table: Table, contract: Contract, target: str) -> Labelled:
     if broken:
         why, n = Counter(refused[i] for i in broken).most_common(1)[0]
         notes.append(
-            f"{len(broken):,} rows break the contract and are put aside (line {table.lines[broken[0]]:,} first; "
-            f"{n:,} of them at {why})"
+            f"{len(broken):,} of {len(table):,} rows break the contract and are put aside (line "
+            f"{table.lines[broken[0]]:,} first; {n:,} of them at {why})"
         )
     kept = [i for i in kept if i not in refused]
     if not kept:

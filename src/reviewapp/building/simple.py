@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from .. import dates
 from ..calibration import margin
 from ..contract import Contract, Field, Record
 from ..frames import to_frame
@@ -62,7 +63,7 @@ class Question:
         if self.field.kind == "integer":
             than = math.floor(threshold)
         elif self.field.kind == "date":
-            than = (_EPOCH + timedelta(days=threshold)).strftime(self.field.date_format)
+            than = dates.written(_EPOCH + timedelta(days=threshold), self.field.date_format)
         return Condition(self.field.name, "above" if upper else "at_most", than, or_unknown)
 
 

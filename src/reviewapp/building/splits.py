@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import dates
 from ..errors import UsageError
+from .infer import probable_markers
 from .kinds import date_formats, is_number, kind_of
 from .rows import Labelled
 from .table import Table
@@ -91,16 +92,18 @@ def known_labels(rows: Labelled, parts: dict[str, list[int]]) -> tuple[Labelled,
 def moments_of(table: Table, column: str, rows: Labelled, missing: Sequence[str]) -> tuple[Labelled, list[float]]:
     """Return the rows that have a time, and their times as numbers; raise UsageError where a column tells no order."""
     by_line = dict(zip(table.lines, table.columns[column], strict=True))
-    kept = [i for i, line in enumerate(rows.lines) if by_line[line] is not None and by_line[line] not in missing]
-    cells = [str(by_line[rows.lines[i]]).strip() for i in kept]
+    cells = [by_line[line] for line in rows.lines]
+    nothing = {None, *missing, *probable_markers([cell for cell in cells if cell is not None])}
+    kept = [i for i, cell in enumerate(cells) if cell not in nothing]
+    times = [str(cells[i]).strip() for i in kept]
     without = len(rows) - len(kept)
     notes = [f"{without:,} rows have no {column!r} (--time); they are put aside."] if without else []
-    if cells and all(map(is_number, cells)):
-        return rows.only(kept, *notes), [float(cell) for cell in cells]
-    kind = kind_of(cells) if cells else None
+    if times and all(map(is_number, times)):
+        return rows.only(kept, *notes), [float(cell) for cell in times]
+    kind = kind_of(times) if times else None
     if kind is None or kind.name != "date":
-        ways = date_formats(cells[:1])
+        ways = date_formats(times[:1])
         odd = "" if not ways else ", or not all in one way"
         raise UsageError(f"--time names {column!r}, whose values are neither numbers nor dates{odd}.")
     first = dates.parse("1970-01-01", dates.ISO_DATE)
-    return rows.only(kept, *notes), [(dates.parse(cell, kind.date_format) - first).total_seconds() for cell in cells]
+    return rows.only(kept, *notes), [(dates.parse(cell, kind.date_format) - first).total_seconds() for cell in times]

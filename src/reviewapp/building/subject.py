@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import strictjson
-from ..contract import Contract
+from ..contract import Contract, Outcome, Record
 from ..errors import ContractError, NotJSON, UsageError
 from . import given
 from .infer import Asked, ColumnReport, check_columns, default_name, infer
@@ -37,6 +37,11 @@ class Subject:
     drops: tuple[str, ...] = ()
     time: str | None = None
 
+    @property
+    def records(self) -> list[Record]:
+        """The requests of all parts."""
+        return [row for part in self.parts.values() for row in part.records]
+
 
 def subject(
     data: Path,
@@ -61,6 +66,10 @@ def subject(
     else:
         contract = read_contract(contract_file, table, asked)
         contract = contract if name is None else replace(contract, name=name)
+        unused = {*table.names} - {*contract.names, *asked.drop, asked.target, asked.time}
+        unread = ", ".join(repr(column) for column in table.names if column in unused)
+        notes = (f"{len(table):,} rows ({table.source}), read by {contract_file.name}.",)
+        notes += (f"The contract has no field for {unread}; left out of a request.",) if unread else ()
     if pipeline is not None and given.is_fitted(pipeline):
         contract, left_out = _of_pipeline(contract, pipeline)
         notes += left_out
@@ -87,7 +96,9 @@ def parts_of(
     if time is not None:
         rows, moments = moments_of(table, time, rows, contract.missing)
     if outcome.task == "regression":
-        rows = _with_values(rows)
+        by_line = dict(zip(rows.lines, moments, strict=True)) if time is not None else {}
+        rows = _with_values(rows, outcome)
+        moments = [by_line[line] for line in rows.lines] if time is not None else ()
         check_rows(rows)
         parts = shuffled(rows.answers, stratify=False, seed=seed) if time is None else in_time(moments)
         return contract, _each_part(rows, parts), rows.notes
@@ -155,7 +166,7 @@ def _of_pipeline(contract: Contract, pipeline: Any) -> tuple[Contract, tuple[str
     return replace(contract, fields=tuple(by_name[name] for name in names)), notes
 
 
-def _with_values(rows: Labelled) -> Labelled:
+def _with_values(rows: Labelled, outcome: Outcome) -> Labelled:
     """Return the rows with their answers as numbers; raise UsageError where one is none."""
     for answer, line in zip(rows.answers, rows.lines, strict=True):
         if not is_number(answer.strip()):
@@ -163,4 +174,9 @@ def _with_values(rows: Labelled) -> Labelled:
     counts = Counter(rows.answers)
     if len(counts) < 2:
         raise UsageError("The target has one value in all rows that are left; there is nothing to predict.")
-    return replace(rows, answers=[float(answer) for answer in rows.answers])
+    values = [float(answer) for answer in rows.answers]
+    low, high = outcome.minimum, outcome.maximum
+    kept = [i for i, v in enumerate(values) if (low is None or low <= v) and (high is None or v <= high)]
+    beyond = len(values) - len(kept)
+    notes = [f"{beyond:,} rows have a target outside of the contract's range; they are put aside."] if beyond else []
+    return replace(rows, answers=values).only(kept, *notes)

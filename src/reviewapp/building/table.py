@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ Cells = list[str | None]
 class Table:
     """`columns` gives the cells of each name, in the file's order; None is a null that the file itself has.
 
-    `lines` says where each row begins in the file (1-based), `source` how the file was read.
+    `lines` says where each row begins in the file (1-based), `source` how the file was read. `unreadable` says why a
+    column, whose cells are all None then, can be no field of a request.
     """
 
     columns: dict[str, Cells]
     lines: Sequence[int]
     source: str
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,25 +132,35 @@ def _parquet(content: bytes, path: Path) -> Table:
     if len(found.column_names) < 2 or not found.num_rows:
         raise UsageError(f"{path} has {_cells(len(found.column_names))} a row and {found.num_rows} rows.")
     columns: dict[str, Cells] = {}
+    unreadable: dict[str, str] = {}
     for name, column in zip(found.column_names, found.columns, strict=True):
         values = column.to_pylist()
         timed = any(isinstance(value, datetime) and value.time() != time() for value in values)
-        columns[name] = [_written(value, timed, name, path) for value in values]
-    return Table(columns, range(2, found.num_rows + 2), "Parquet")
+        try:
+            columns[name] = [_written(value, timed) for value in values]
+        except TypeError as error:
+            columns[name] = [None] * len(values)
+            unreadable[name] = f"{path}: column {name!r} holds {error}; leave it out with --drop {name!r}."
+    return Table(columns, range(2, found.num_rows + 2), "Parquet", unreadable)
 
 
-def _written(value: Any, timed: bool, name: str, path: Path) -> str | None:
-    """Return a value of a typed table as a cell of text; `timed` where a moment of its column is not midnight."""
+def _written(value: Any, timed: bool) -> str | None:
+    """Return a value of a typed table as a cell of text; `timed` where a moment of its column is not midnight.
+
+    Moments are written to the second, those of a zone in UTC. Raises TypeError for what no field of a request can be.
+    """
     if value is None or value != value:  # not-a-number is how pandas stores a missing number  # noqa: PLR0124
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, datetime):
-        return value.isoformat(" ") if timed else value.strftime("%Y-%m-%d")
+        return value.isoformat(" ", "seconds") if timed else value.date().isoformat()
     if isinstance(value, (int, Decimal, date)):
         return str(value)
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, str):
         return value
-    raise UsageError(f"{path}: column {name!r} holds {type(value).__name__}s, which no field of a request can be.")
+    raise TypeError(f"values of type {type(value).__name__}, which no field of a request can be")

@@ -32,7 +32,7 @@ class Picture:
 def check_drawing() -> None:
     """Raise UsageError where nothing can be drawn."""
     if find_spec("matplotlib") is None:
-        raise UsageError("The pictures need Matplotlib: pip install 'reviewapp[evidence]'.")
+        raise UsageError("The pictures need Matplotlib: pip install 'reviewapp[evidence]', or `make test`.")
 
 
 def draw(picture: Picture, tables: Tables) -> bytes:

@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from .. import release as releases
-from ..building.figures import evaluate
+from ..building.figures import evaluate, own_threshold
 from ..contract import Contract, Field, Outcome
 from ..evaluation import figures
 from ..frames import to_frame
@@ -169,11 +169,13 @@ def _policy(model: Pipeline, frame: pd.DataFrame, labels: Sequence[str]) -> Poli
 
 
 def _evaluation(release: Release, parts: dict[str, list[Example]], temperature: float) -> dict[str, Any]:
+    labels = _labels(parts["calibrate"])
+    own = own_threshold(release, "baseline", [example.record for example in parts["calibrate"]], labels)
     found, differences = {}, {}
     for name in ("test", "later_drift"):
         labels = _labels(parts[name])
         oracle = np.array([list(generator.oracle_probabilities(e.intent).values()) for e in parts[name]])
-        found[name], differences[name] = evaluate(release, [example.record for example in parts[name]], labels)
+        found[name], differences[name] = evaluate(release, [example.record for example in parts[name]], labels, own)
         found[name]["oracle"] = figures(labels, oracle, LABELS, release.policy)
     return {
         "data": {
@@ -190,7 +192,8 @@ def _evaluation(release: Release, parts: dict[str, list[Example]], temperature: 
         "chosen_on": {"temperature": "calibrate", "threshold": "calibrate", "rules": "calibrate"},
         "model": "TF-IDF and logistic regression, calibrated by one temperature",
         "results": found,
-        "difference": differences["test"],
+        "baseline_threshold": own,
+        "differences": differences["test"],
     }
 
 
