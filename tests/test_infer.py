@@ -229,6 +229,12 @@ def test_odd_cells_of_the_target_are_missing_or_named(odd: str, task: str, words
     assert len(rows) == (40 if task == "regression" else 42)
 
 
+def test_a_text_longer_than_what_is_looked_at_is_named() -> None:
+    texts = [f"a letter that begins with number {i}" for i in range(39)] + ["word " * 5000]
+    notes = inferred(x=texts).columns[1].notes
+    assert "1 rows hold more than 20,000 characters; our own candidates look at the first so many" in notes
+
+
 def test_labels_that_differ_by_hardly_anything_are_named() -> None:
     found = inferred(x=["1"] * 40, target=["yes", "yes ", "No", "no"] * 10)
     notes = " ".join(found.notes)

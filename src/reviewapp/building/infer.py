@@ -18,6 +18,7 @@ from typing import Any
 from ..contract import CONTROL_CHARACTER, INT64_MAX, NOTHING, OPEN_CATEGORY_LENGTH, Contract, Field, Outcome
 from ..errors import UsageError
 from ..schemas import from_text
+from ..transformers import READ
 from .kinds import FEW_VALUES, Kind, almost, is_number, kind_of, looks_like_codes, named_kind, sorted_values
 from .table import Table
 
@@ -210,6 +211,9 @@ def _look_at(column: str, kind: Kind, present: Sequence[str]) -> list[str]:
     odd = sum(CONTROL_CHARACTER.search(cell) is not None for cell in present)
     if odd and kind.name in ("text", "category"):
         notes.append(f"{odd:,} rows hold control characters, which no request may; they are put aside")
+    long = sum(len(cell) > READ for cell in present) if kind.name == "text" else 0
+    if long:
+        notes.append(f"{long:,} rows hold more than {READ:,} characters; our own candidates look at the first so many")
     if _are_dressed_numbers(kind, present):
         notes.append("looks like numbers with commas or signs; written plainly, as 1234.5, they would be numbers")
     return notes
