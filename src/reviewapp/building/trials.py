@@ -127,8 +127,9 @@ def _trials(one: Field, records: Sequence[Record]) -> Iterator[Trial]:
                 yield Trial(one, choice, f"the choice {choice!r}")
     elif one.kind in ("number", "integer"):
         low, high = one.limits
-        yield Trial(one, low, "values below the table's", {"minimum": one.seen_minimum})
-        yield Trial(one, high, "values above the table's", {"maximum": one.seen_maximum})
+        known = one.seen_minimum is not None  # a person may have taken it out of the contract
+        yield Trial(one, low, "values below the table's", {"minimum": one.seen_minimum} if known else {})
+        yield Trial(one, high, "values above the table's", {"maximum": one.seen_maximum} if known else {})
         between = _between([float(value) for value in seen if value is not None], whole=one.kind == "integer")
         if between is not None:
             hint = " (a code? then --category)" if one.kind == "integer" else ""
