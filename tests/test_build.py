@@ -383,7 +383,7 @@ def test_what_the_contract_allows_and_the_pipeline_cannot_answer_is_taken_out_of
     a, b = release.contract.fields
     assert a.minimum == a.seen_minimum
     assert b.choices == ("rare", "x", "y", "z")
-    assert "narrowed to the values of the table" in release.card
+    assert "narrowed to the values of the rows that are kept" in release.card
 
 
 def test_types_of_ones_own_need_the_operators_word_which_is_kept_beside_the_release(folder: Path) -> None:
@@ -549,7 +549,32 @@ class FirstWord(Throws):
         return np.column_stack([1 - share, share])
 
 
+class Raises(Throws):
+    def predict(self, X):
+        raise NotImplementedError("only probabilities")
+
+
+class Wide(Throws):
+    def predict_proba(self, X):
+        return np.full((len(X), 3), 1 / 3)
+
+
+class Scores(BaseEstimator):
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X):
+        return X["a"].to_numpy()
+
+
+class Column(Scores):
+    def predict(self, X):
+        return np.where(X["a"] > 0, self.classes_[1], self.classes_[0]).reshape(-1, 1)
+
+
 throws, flat, bare, first_word = Throws(), Flat(), Bare(), FirstWord()
+raises, wide, scores, column = Raises(), Wide(), Scores(), Column()
 pairs = make_pipeline(make_column_transformer(("passthrough", ["a", "c"])), SVC(decision_function_shape="ovo"))
 level, by_b = levels("b"), levels("b")
 outliers, clusters = IsolationForest(), KMeans(2)
@@ -577,6 +602,9 @@ def more(folder: Path) -> Path:
             "would not be accepted by a service: Golden request 1",
         ),
         (("--pipeline", "more:flat", "--trust", "more.Flat"), "an array of shape (1,), and (rows, labels) is needed"),
+        (("--pipeline", "more:raises"), "fails in its predict: NotImplementedError: only probabilities"),
+        (("--pipeline", "more:wide"), "gives 3 probabilities a row, and has 2 classes"),
+        (("--pipeline", "more:scores"), "has scores and no predict"),
         (("--pipeline", "more:outliers"), "is a IsolationForest, which learns no target"),
         (("--pipeline", "more:clusters"), "is a KMeans, which learns no target"),
         (("--pipeline", "more:not_refit"), "set refit=True"),
@@ -593,6 +621,23 @@ def test_an_estimator_without_scikit_learns_base_class_is_taken_too(more: Path) 
     tables.written(more, tables.PLAIN)
     asked = ("--data", "table.csv", "--target", "y", "--pipeline", "more:bare", "--trust", "more.Bare")
     assert built(more, *asked).evaluation["results"]["test"]["model"]["accuracy"] > 0.7
+
+
+def test_labels_that_come_as_a_column_are_labels(more: Path) -> None:
+    tables.written(more, tables.PLAIN)
+    asked = ("--data", "table.csv", "--target", "y", "--pipeline", "more:column", "--trust", "more.Column")
+    assert built(more, *asked).evaluation["results"]["test"]["model"]["accuracy"] > 0.7
+
+
+def test_a_list_that_is_closed_holds_nothing_that_the_pipeline_fails_at(more: Path) -> None:
+    rows = [[a, f"k{i % 40}", y] for i, (a, _, y) in enumerate(tables.plain(600))]
+    tables.write(more / "t.csv", ["a", "b", "y"], [*rows, *[["1.0", "aside", "too rare"]] * 3])
+    release = built(more, "--data", "t.csv", "--target", "y", "--pipeline", "more:level")
+    choices = release.contract.fields[1].choices or ()
+    assert (len(choices), "aside" in choices) == (40, False)
+    adapter, record = ModelAdapter(release), release.golden[0].input
+    for choice in choices:
+        assert adapter.outputs("model", _frame_of(release, {**record, "b": choice}))
 
 
 def test_scores_of_pairs_of_labels_are_not_taken_for_scores_of_labels(more: Path) -> None:

@@ -24,7 +24,7 @@ BIN_ROWS = 40  # calibration rows behind each width of an interval, at least
 MOST_BINS = 10
 
 
-class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """Probabilities from a fitted classifier of any form: softmax(scores / temperature + bias).
 
     `labels` are the contract's names of the estimator's classes, in the order of `classes_`, and `classes` the texts of
@@ -101,10 +101,11 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def _answered(self, frame: pd.DataFrame) -> NDArray[np.int64]:
         place = {text: i for i, text in enumerate(self.classes)}
-        return np.array([place[str(label)] for label in self.estimator.predict(frame)], dtype=np.int64)
+        said = np.ravel(self.estimator.predict(frame))
+        return np.array([place[str(label)] for label in said], dtype=np.int64)
 
 
-class IntervalRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class IntervalRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A value with an interval that holds the truth with a stated probability, from any fitted regressor.
 
     Split conformal prediction (Vovk et al. 2005; Lei et al. 2018), by bins of the predicted value (Mondrian; Boström

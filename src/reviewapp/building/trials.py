@@ -20,8 +20,10 @@ from ..contract import Contract, Field, Record, Value
 from ..errors import UsageError
 from ..frames import to_frame
 from .given import METHODS, said
+from .kinds import sorted_values
 
 STRANGE = "\u2026"  # a text that no table holds
+SLACK = 0.01  # a share of rows at which ties may fall otherwise
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def narrowed(
             if not trial.limits:
                 raise UsageError(f"{option} does not answer {trial.what} of {name!r}, which is allowed: {failure}")
             limit, value = next(iter(trial.limits.items()))
-            what = "the values of the table" if limit == "choices" else f"{limit} {value}"
+            what = "the values of the rows that are kept" if limit == "choices" else f"{limit} {value}"
             notes.append(f"{option} fails at {trial.what} of {name!r}, so the contract is narrowed to {what}.")
             changes.setdefault(name, {}).update(trial.limits)
     fields = tuple(replace(one, **changes.get(one.name, {})) for one in contract.fields)
@@ -89,17 +91,24 @@ def narrowed(
 def check_labels(estimator: Any, names: Mapping[str, str], frame: pd.DataFrame, option: str) -> list[str]:
     """Return notes on a classifier's own labels: those that it says against its probabilities.
 
-    Raises UsageError where it says one that is none of its classes.
+    Raises UsageError where its columns are not its classes, or it says a label that is none of them.
     """
+    shares = None
+    if hasattr(estimator, "predict_proba"):
+        shares = np.asarray(_ask(estimator, "predict_proba", frame, option))
+        if shares.shape[1] != len(names):
+            raise UsageError(f"{option} gives {shares.shape[1]} probabilities a row, and has {len(names)} classes.")
     if not hasattr(estimator, "predict"):
+        if shares is None:
+            raise UsageError(f"{option} has scores and no predict, so nothing shows which label they speak for.")
         return []
-    answered = [str(one) for one in estimator.predict(frame)]
+    answered = [str(one) for one in np.ravel(_ask(estimator, "predict", frame, option))]
     strange = sorted(set(answered) - set(names))
     if strange:
         raise UsageError(f"{option} answers {strange[0]!r}, which is none of the labels {', '.join(list(names)[:20])}.")
-    if not hasattr(estimator, "predict_proba"):
+    if shares is None:
         return []
-    likeliest = np.asarray(list(names))[np.asarray(estimator.predict_proba(frame)).argmax(axis=1)]
+    likeliest = np.asarray(list(names))[shares.argmax(axis=1)]
     share = float((likeliest != np.asarray(answered)).mean())
     if share <= SLACK:
         return []
@@ -108,18 +117,19 @@ def check_labels(estimator: Any, names: Mapping[str, str], frame: pd.DataFrame, 
     ]
 
 
-SLACK = 0.01  # a share of rows at which ties may fall otherwise
+def _ask(estimator: Any, method: str, frame: pd.DataFrame, option: str) -> Any:
+    try:
+        return getattr(estimator, method)(frame)
+    except (Exception, SystemExit) as error:  # code of the caller's own can fail in any way
+        raise UsageError(f"{option} fails in its {method}: {said(error)}") from None
 
 
 def _trials(one: Field, records: Sequence[Record]) -> Iterator[Trial]:
     """Yield values of a field that the contract allows and the table does not hold."""
     seen = {row[one.name] for row in records if row[one.name] is not None}
     if one.kind == "category" and one.choices is None:
-        closed = {
-            "choices": one.seen_choices or tuple(sorted(map(str, seen))),
-            "seen_choices": None,
-            "max_length": None,
-        }
+        # of the rows alone that were answered: what was put aside, its labels too rare, is as unknown as any other
+        closed = {"choices": sorted_values(map(str, seen)), "seen_choices": None, "max_length": None}
         yield Trial(one, STRANGE, "values that the table does not hold", closed)
     elif one.kind == "category":
         for choice in one.choices or ():
