@@ -233,7 +233,7 @@ def test_a_cell_may_hold_line_breaks_quotes_and_a_long_text(send: Send, parts: P
 
 def test_an_empty_cell_is_the_missing_value_where_null_is_allowed(send: Send, parts: Parts, example: dict) -> None:
     [row] = table(send(as_csv([{**example, "customer_tier": None}])))
-    assert parts.ledger.prediction(row["prediction_id"]).input["customer_tier"] is None  # type: ignore[index]
+    assert parts.ledger.prediction(row["prediction_id"]).input["customer_tier"] is None
 
 
 HEADER = "subject,body,channel,customer_tier,open_tickets,account_age_days,has_attachment"
@@ -322,7 +322,7 @@ def test_no_cell_is_written_that_a_spreadsheet_runs(send: Send, parts: Parts, ex
     [row] = table(response)
     assert (row["subject"], row["reference"]) == (f"'{text}", f"'{sign}1+1")
     kept = parts.ledger.prediction(row["prediction_id"])
-    assert (kept.input["subject"], kept.reference) == (text, f"{sign}1+1")  # type: ignore[index]
+    assert (kept.input["subject"], kept.reference) == (text, f"{sign}1+1")
     assert all(line.startswith('"') and line.endswith('"') for line in response.text.split("\r\n")[:-1] if sign != "\r")
 
 
@@ -351,7 +351,7 @@ def serve(app: Flask, parts: Parts) -> Iterator[Callable[[Contract, Any], ModelA
 
     def change(contract: Contract, model: Any) -> ModelAdapter:
         adapter = ModelAdapter(small_release(contract, model), [parts.ledger.add_predictions])
-        app.extensions[EXTENSION] = replace(parts, registry=OneRelease(adapter))  # type: ignore[arg-type]
+        app.extensions[EXTENSION] = replace(parts, registry=OneRelease(adapter))
         CheckedClient.contract = contract
         return adapter
 
@@ -478,7 +478,7 @@ def failing(app: Flask, parts: Parts, release: Release) -> Callable[[int, Except
             parts.ledger.add_predictions(made, call)
 
         registry = OneRelease(ModelAdapter(release, [sink]))
-        app.extensions[EXTENSION] = replace(parts, registry=registry)  # type: ignore[arg-type]
+        app.extensions[EXTENSION] = replace(parts, registry=registry)
 
     return change
 

@@ -20,7 +20,7 @@ def rows(n: int, labels: int = 2, seed: int = 0) -> tuple[pd.DataFrame, np.ndarr
 
 
 def calibrated(estimator: object, x: pd.DataFrame, y: np.ndarray) -> CalibratedClassifier:
-    names = [str(one) for one in estimator.classes_]  # type: ignore[attr-defined]
+    names = [str(one) for one in estimator.classes_]
     return CalibratedClassifier(estimator, names, names).fit(x, y)
 
 
@@ -49,7 +49,7 @@ def test_one_that_says_too_much_says_what_is_so_afterwards(labels: int) -> None:
 @pytest.mark.parametrize("labels", [2, 4])
 def test_decision_values_become_probabilities(estimator: object, labels: int) -> None:
     x, y = rows(900, labels)
-    fitted = estimator.fit(x[:500], y[:500])  # type: ignore[attr-defined]
+    fitted = estimator.fit(x[:500], y[:500])
     shares = calibrated(fitted, x[500:], y[500:]).predict_proba(x)
     assert shares.shape == (900, labels)
     assert np.allclose(shares.sum(axis=1), 1)

@@ -101,6 +101,22 @@ class Release:
         return tuple(row for row in self.golden if row.title)
 
 
+def draft(contract: Contract, policy: Policy, model: Any, baseline: Any, seed: int) -> Release:
+    """Return a release that is not written yet: without version, golden requests, figures and card."""
+    return Release(
+        id=ReleaseId(contract.name, 0, ""),
+        contract=contract,
+        policy=policy,
+        model=model,
+        baseline=baseline,
+        golden=(),
+        evaluation={},
+        card="",
+        seed=seed,
+        libraries=libraries_here(),
+    )
+
+
 def write(release: Release, root: Path, prove: Callable[[Path], None] = lambda folder: None) -> Release:
     """Write a release below `root` as `<name>/<next version>` and return it with its version and digest.
 

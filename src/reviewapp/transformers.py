@@ -20,7 +20,7 @@ _DAY_SECONDS = 86_400
 READ = 20_000  # characters of a text; pairs of words make longer ones slow, and tell little more
 
 
-class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """One column of texts: TF-IDF of words and pairs of words that occur twice; what is missing is empty text.
 
     Where that leaves most texts without any word (few rows, or writing without blanks), single words count, and then
@@ -65,7 +65,7 @@ def _as_texts(texts: Any) -> list[str]:
     return [text[:READ] if isinstance(text, str) else "" for text in texts]
 
 
-class Topics(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Topics(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """The main directions of a sparse matrix, as many as it has where that is fewer (truncated SVD)."""
 
     def __init__(self, most: int = 60, random_state: int = 0) -> None:
@@ -88,7 +88,7 @@ class Topics(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray([f"topic {i}" for i in range(size)], dtype=object)
 
 
-class DayParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class DayParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """One column of dates as text: days since 1970, month 1-12, weekday 0-6; missing is not-a-number."""
 
     PARTS = ("day", "month", "weekday")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from ..errors import ModelBroken, ReleaseRefused, UntrustedTypes, UsageError
 from ..frames import to_frame
 from ..golden import with_golden
 from ..policy import Policy, RollbackRule
-from ..release import Release, ReleaseId
+from ..release import Release
 from ..rulelist import RuleList
 from ..trust import TrustedTypes
 from . import given
@@ -208,22 +207,12 @@ def _as_stored(estimator: Any, option: str, trusted: Sequence[str], needed: set[
 def _release(
     order: Order, of: Subject, model: Any, baseline: Any, choice: dict[str, Any] | None, notes: Sequence[str]
 ) -> Release:
-    plain = Release(
-        id=ReleaseId(of.contract.name, 0, ""),
-        contract=of.contract,
-        policy=Policy(
-            cost_wrong=order.cost_wrong,
-            cost_review=order.cost_review,
-            rollback=RollbackRule(limit=order.cost_review / order.cost_wrong),
-        ),
-        model=model,
-        baseline=baseline,
-        golden=(),
-        evaluation={},
-        card="",
-        seed=SEED,
-        libraries=releases.libraries_here(),
+    costs = Policy(
+        cost_wrong=order.cost_wrong,
+        cost_review=order.cost_review,
+        rollback=RollbackRule(limit=order.cost_review / order.cost_wrong),
     )
+    plain = releases.draft(of.contract, costs, model, baseline, SEED)
     calibrate, test = of.parts["calibrate"], of.parts["test"]
     release = replace(plain, policy=_policy(order, plain, calibrate))
     labels = of.contract.outcome.labels
@@ -235,7 +224,7 @@ def _release(
             "data": {
                 "kind": "table",
                 "file": order.data.name,
-                "sha256": hashlib.sha256(order.data.read_bytes()).hexdigest(),
+                "sha256": of.sha256,
                 "split": f"in order of {of.time}" if of.time is not None else "at random",
                 "time": of.time,
                 "parts": {part: len(rows) for part, rows in of.parts.items()},

@@ -24,14 +24,15 @@ from .table import Table, read_table
 class Subject:
     """What a release is built from, and its evidence measured on.
 
-    `rows` counts those of the table. `columns` says what became of each column, `drops` which of them should probably
-    go, `notes` what a person should know of the table and the rows. `time` is the column that orders the rows, or None
-    where they are drawn at random.
+    `rows` counts those of the table, `sha256` is that of its file. `columns` says what became of each column, `drops`
+    which of them should probably go, `notes` what a person should know of the table and the rows. `time` is the column
+    that orders the rows, or None where they are drawn at random.
     """
 
     contract: Contract
     parts: Mapping[str, Labelled]
     rows: int
+    sha256: str
     notes: tuple[str, ...] = ()
     columns: tuple[ColumnReport, ...] = ()
     drops: tuple[str, ...] = ()
@@ -79,7 +80,7 @@ def subject(
         f"{field!r} tells {share:.0%} of the target alone: if it is only known afterwards, --drop {field!r}"
         for field, share in leaks.items()
     )
-    return Subject(contract, parts, len(table), notes + told, columns, drops, asked.time)
+    return Subject(contract, parts, len(table), table.sha256, notes + told, columns, drops, asked.time)
 
 
 def parts_of(

@@ -8,9 +8,10 @@ gives typed values, which are written as text in the one way that the contract r
 from __future__ import annotations
 
 import codecs
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -26,13 +27,14 @@ Cells = list[str | None]
 class Table:
     """`columns` gives the cells of each name, in the file's order; None is a null that the file itself has.
 
-    `lines` says where each row begins in the file (1-based), `source` how the file was read. `unreadable` says why a
-    column, whose cells are all None then, can be no field of a request.
+    `lines` says where each row begins in the file (1-based), `source` how the file was read, `sha256` which
+    bytes it had. `unreadable` says why a column, whose cells are all None then, can be no field of a request.
     """
 
     columns: dict[str, Cells]
     lines: Sequence[int]
     source: str
+    sha256: str = ""
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -49,9 +51,8 @@ def read_table(path: Path) -> Table:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    if content[:4] == b"PAR1":
-        return _parquet(content, path)
-    return _csv(content, path)
+    found = _parquet(content, path) if content[:4] == b"PAR1" else _csv(content, path)
+    return replace(found, sha256=hashlib.sha256(content).hexdigest())
 
 
 def _csv(content: bytes, path: Path) -> Table:
@@ -141,7 +142,7 @@ def _parquet(content: bytes, path: Path) -> Table:
         except TypeError as error:
             columns[name] = [None] * len(values)
             unreadable[name] = f"{path}: column {name!r} holds {error}; leave it out with --drop {name!r}."
-    return Table(columns, range(2, found.num_rows + 2), "Parquet", unreadable)
+    return Table(columns, range(2, found.num_rows + 2), "Parquet", unreadable=unreadable)
 
 
 def _written(value: Any, timed: bool) -> str | None:

@@ -26,7 +26,7 @@ from ..evaluation import figures
 from ..frames import to_frame
 from ..golden import with_golden
 from ..policy import Policy, RollbackRule, choose_threshold
-from ..release import Release, ReleaseId
+from ..release import Release
 from ..rules import RuleTable
 from . import generator
 from .generator import CHANNELS, LABELS, TIERS, Example
@@ -55,18 +55,7 @@ def build(root: Path, progress: Callable[[str], None] = lambda step: None) -> Re
     baseline = RuleTable.from_csv(rules, contract).calibrated(calibration, _labels(parts["calibrate"]))
     policy = _policy(model, calibration, _labels(parts["calibrate"]))
     progress("evaluate")
-    release = Release(
-        id=ReleaseId(contract.name, 0, ""),
-        contract=contract,
-        policy=policy,
-        model=model,
-        baseline=baseline,
-        golden=(),
-        evaluation={},
-        card="",
-        seed=SEED,
-        libraries=releases.libraries_here(),
-    )
+    release = releases.draft(contract, policy, model, baseline, SEED)
     release = replace(release, evaluation=_evaluation(release, parts, temperature))
     progress("write")
     records = [dict(example.record) for example in parts["test"]]
