@@ -344,7 +344,7 @@ def small() -> Iterator[None]:
         patch.setattr(watching, "REQUESTS", 300)
         patch.setattr(comparison, "RESAMPLES", 99)
         patch.setattr(latency, "CONNECTIONS", (1, 4))
-        patch.setattr(latency, "RATES", {"single": (20,), "batch": (2,)})
+        patch.setattr(latency, "SHARES", (40,))
         patch.setattr(latency, "WARM_UP", 0.1)
         patch.setattr(Trial, "seconds", 0.6)
         yield
@@ -412,7 +412,11 @@ def test_a_run_measures_everything_and_a_second_one_finds_the_same(measured: Pat
         "scoring",
     } < set(pack.tables)
     assert pack.table("outcomes_by_kind").row(kind="all")["missed"] == 0
-    assert all(row["n"] > 0 and row["p50"] <= row["max"] for row in pack.table("latency").rows)
+    latencies = pack.table("latency")
+    assert all(row["n"] > 0 and row["p50"] <= row["max"] for row in latencies.rows)
+    for payload in ("single", "batch"):  # no more arrives than can be answered, whatever the machine
+        most = max(row["per_second"] for row in latencies.find(payload=payload, loop="closed"))
+        assert all(row["per_second"] < max(most, 2.5) for row in latencies.find(payload=payload, loop="open"))
     assert sum(row["share"] for row in pack.table("stages").find(payload="single")) == pytest.approx(1)
     assert len((pack.folder / REQUESTS).read_text().splitlines()) == len(pack.table("outcomes").rows)
     assert not (measured / "no-instance").exists()

@@ -100,7 +100,7 @@ def small() -> Iterator[None]:
         patch.setattr(outcomes, "VALID", 80)
         patch.setattr(slices, "SMALLEST", 15)
         patch.setattr(latency, "CONNECTIONS", (1, 4))
-        patch.setattr(latency, "RATES", {"single": (20,), "batch": (2,)})
+        patch.setattr(latency, "SHARES", (40,))
         patch.setattr(latency, "WARM_UP", 0.1)
         patch.setattr(Trial, "seconds", 0.6)
         yield

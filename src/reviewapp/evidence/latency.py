@@ -3,7 +3,9 @@
 Closed loop: so many connections, each asks again as soon as it is answered; it tells the throughput. Open loop:
 requests arrive at a constant rate whether or not the former ones are answered, and the time counts from the moment a
 request was due, not from when it could be sent, so a slow moment cannot hide behind the requests it held up
-(coordinated omission: Tene, "How NOT to measure latency"). The load comes from the same machine and shares its cores.
+(coordinated omission: Tene, "How NOT to measure latency"). The rates are shares of what the closed loop of the same run
+reached: near to or above that a queue grows for as long as one looks, and its length says nothing of the service. The
+load comes from the same machine and shares its cores.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from .tables import EXACT, FREE, TIMING, Column, Row, Table, key
 
 ROWS = 100  # of a batch
 CONNECTIONS = (1, 8, 32)
-RATES = {"single": (20, 60, 100), "batch": (2, 5, 10)}  # requests a second
+SHARES = (20, 40, 60)  # % of the capacity: the most answers a second that the closed loop reached
 PAYLOADS = {"single": "one request", "batch": f"a batch of {ROWS}"}
 SENDERS = 64  # of the open loop: more requests than this under way at once and the loop is no longer open
 WARM_UP = 0.5  # seconds before each run that are not measured
@@ -80,19 +82,22 @@ def latency(trial: Trial, progress: Callable[[], None] = lambda: None) -> list[T
     rows: list[Row] = []
     stages: list[Row] = []
     for payload, (path, bodies) in _payloads(trial).items():
+        most = 0.0
         for connections in CONNECTIONS:
             run = _closed(trial, path, bodies, connections)
-            rows.append(_row("closed", payload, connections, run))
+            rows.append(_row("closed", payload, f"{connections} connection{'s' * (connections > 1)}", run))
+            most = max(most, rows[-1]["per_second"])
             if connections == 1:
                 stages += _stages(payload, run)
             progress()
-        for rate in RATES[payload]:
-            rows.append(_row("open", payload, rate, _open(trial, path, bodies, rate)))
+        for share in SHARES:
+            rate = max(1.0, most * share / 100)
+            rows.append(_row("open", payload, f"{share} % of capacity", _open(trial, path, bodies, rate)))
             progress()
     return [_latency_table(rows), _stages_table(stages)]
 
 
-RUNS = len(PAYLOADS) * len(CONNECTIONS) + sum(map(len, RATES.values()))
+RUNS = len(PAYLOADS) * (len(CONNECTIONS) + len(SHARES))
 
 
 def _payloads(trial: Trial) -> Mapping[str, tuple[str, list[bytes]]]:
@@ -174,11 +179,11 @@ def _together(loops: Sequence[Callable[[], None]]) -> None:
         thread.join()
 
 
-def _row(loop: str, payload: str, load: int, run: _Run) -> dict[str, Any]:
+def _row(loop: str, payload: str, load: str, run: _Run) -> dict[str, Any]:
     p50, p95, p99 = (np.percentile(run.taken, (50, 95, 99)) * 1000).tolist() if run.taken else (None,) * 3
     return {
         "payload": payload,
-        "load": f"{load} connection{'s' * (load > 1)}" if loop == "closed" else f"{load} a second",
+        "load": load,
         "loop": loop,
         "n": len(run.taken),
         "errors": run.errors,
@@ -204,8 +209,9 @@ def _latency_table(rows: Sequence[Row]) -> Table:
         Column("max", "Longest (ms)", ".1f", FREE),
     ]
     reading = (
-        f"Closed loop: each connection asks as soon as it is answered. Open loop: constant arrivals, timed from when a "
-        f"request was due. Every answer is recorded. Single: one request; batch: {ROWS} in one call. Warm-up left out."
+        "Closed loop: each connection asks as soon as it is answered; the most answers a second are the capacity. "
+        "Open loop: constant arrivals at a share of that, timed from when a request was due. Every answer is "
+        f"recorded. Single: one request; batch: {ROWS} in one call. Warm-up left out."
     )
     return Table("latency", "Latency over HTTP, load on the same cores", reading, columns, rows)
 
