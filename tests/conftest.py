@@ -53,6 +53,7 @@ EVERY_KIND = Contract(
         Field(name="%s {0} [1]", kind="text", required=False, nullable=True),
         Field(name="day", kind="date", seen_minimum="2020-01-01", seen_maximum="2024-12-31"),
         Field(name="日付", kind="date", required=False, nullable=True, date_format="%d.%m.%Y"),
+        Field(name="m/d", kind="date", required=False, nullable=True, date_format="%-m/%-d/%Y %-H:%M"),
     ),
     outcome=Outcome(name="class", labels=("<=50K", ">50K", 'a "third"')),
 )

@@ -232,6 +232,7 @@ def test_a_hundred_and_fifty_labels_are_no_matter(folder: Path) -> None:
     release = built(folder, "--data", "t.csv", "--target", "y", "--text", "text")
     assert len(release.contract.outcome.labels) == 150
     assert list(release.evaluation["choice"]["candidates"]) == ["linear"]
+    assert "With more than 20 labels only the linear candidate is tried" in release.card
     assert release.evaluation["results"]["test"]["model"]["accuracy"] > 0.9
 
 
@@ -307,6 +308,7 @@ def test_rows_that_a_corrected_contract_refuses_are_put_aside(folder: Path) -> N
         (lambda d: d["properties"]["b"].update(enum="x"), (), "enum must be a list"),
         (lambda d: d["properties"]["b"].update({"x-reviewapp-missing": "?"}), (), "x-reviewapp-missing"),
         (lambda d: None, ("--drop", "a"), "field 'a', which an option takes out"),
+        (lambda d: None, ("--drop", "a", "--number", "a"), "Column 'a' cannot be both --drop and --number"),
         (lambda d: None, ("--text", "b"), "'b' is category, and --text"),
         (lambda d: None, ("--na", "?"), "leave --na out"),
         (lambda d: None, ("--task", "regression"), "--task says regression"),

@@ -156,8 +156,8 @@ def test_a_row_with_mistakes_is_named_in_its_place_and_the_others_are_answered(
     assert [row["prediction"] for row in rows] == ["billing", "", "billing", "", "billing"]
     assert [bool(row["prediction_id"]) for row in rows] == [True, False, True, False, True]
     mistakes = (
-        "channel: This must be one of the allowed values; open_tickets: This must be a whole number; "
-        "account_age_days: This must be 0 days or more"
+        "channel: This must be one of the allowed values (email, web, phone, chat); "
+        "open_tickets: This must be a whole number; account_age_days: This must be 0 days or more"
     )
     assert rows[1]["problem"] == mistakes
     assert rows[3]["problem"] == f"{mistakes}; reference: This must have 200 characters or fewer"
@@ -372,7 +372,7 @@ def test_every_kind_of_field_under_every_odd_name_goes_through_a_file(send: Send
     assert kept == dict.fromkeys(EVERY_KIND.names) | needed
     broken = table(send(as_csv([dict.fromkeys(record, "?")])))[0]["problem"].split("; ")
     assert [mistake.partition(": ")[0] for mistake in broken] == [
-        "number", "a number?", "class", "x.y", "Meta", "_schema", "a/b~c", "(no name)", "day", "日付",
+        "number", "a number?", "class", "x.y", "Meta", "_schema", "a/b~c", "(no name)", "day", "日付", "m/d",
     ]  # fmt: skip
 
 

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from reviewapp.building.infer import Asked, Inferred, infer
 from reviewapp.building.kinds import kind_of
@@ -38,6 +40,9 @@ def field(cells: list[Any], **asked: Any) -> Field:
         (["2024-01-31", "2023-12-01"], "date"),
         (["31.01.2024", "01.12.2023"], "date"),
         (["2024-01-31 10:00:00", "2024-01-31 11:00:00"], "date"),
+        (["1/5/2024", "12/31/2023"], "date"),
+        (["1/5/2024 8:05", "12/31/2023 17:30"], "date"),
+        (["1/5/2024", "01/06/2024"], "category"),  # written in two ways
         (["007", "012"], "category"),  # codes: a number would lose the zeros
         (["99999999999999999999", "1"], "category"),  # beyond 64 bits
         (["1e400", "1"], "category"),
@@ -118,6 +123,8 @@ def test_limits_are_what_was_seen_and_never_a_rule_for_numbers() -> None:
     assert (number.minimum, number.maximum, number.seen_minimum, number.seen_maximum) == (None, None, -1, 10)
     day = field(["01.02.2024", "31.01.2024"])
     assert (day.seen_minimum, day.seen_maximum, day.date_format) == ("31.01.2024", "01.02.2024", "%d.%m.%Y")
+    day = field(["9/30/2024", "10/1/2024", "1/1/2024", "1/1/2024"])
+    assert (day.seen_minimum, day.seen_maximum, day.date_format) == ("1/1/2024", "10/1/2024", "%-m/%-d/%Y")
 
 
 def test_an_example_shows_no_row_of_the_table() -> None:
@@ -246,3 +253,26 @@ def test_labels_that_differ_by_hardly_anything_are_named() -> None:
 def test_a_target_beyond_64_bits_is_refused(cell: str) -> None:
     with pytest.raises(UsageError, match="needs numbers of 64 bits"):
         inferred(x=["1"] * 40, target=[str(i) for i in range(39)] + [cell])
+
+
+CELLS = [
+    "", " ", "?", "NA", "n/a", "null", "None", "nan", "-", "unknown", "Missing", " nil ",
+    "other", "yes", "No", "true", "FALSE", "<b>", "=1+1", "a b c d", "é", "\u202e", "🙂", "x" * 300,
+    "0", "1", "2", "+3", "-4", "07", "3.0", "1e3", ".5", "1,234", "$5", "inf", str(2**63 - 1), str(2**63),
+    "2024-01-31", "31.01.2024", "1/5/2024", "2024-01-31 10:00:00",
+]  # fmt: skip
+
+
+@given(
+    columns=st.lists(st.lists(st.sampled_from(CELLS), min_size=1, max_size=6), min_size=1, max_size=4),
+    na=st.none() | st.lists(st.sampled_from(CELLS[:12]), min_size=1, max_size=2).map(tuple),
+    target=st.sampled_from([["yes", "no"], ["0", "1", "unknown"], ["1.5", "2.5", "unknown"], ["a", "b", "?"]]),
+)
+@example(columns=[["admin.", "unknown", "services"]], na=None, target=["yes", "no"])
+def test_every_row_of_the_table_is_accepted(columns: list[list[str]], na: Any, target: list[str]) -> None:
+    rows = 60
+    cells: dict[str, Any] = {f"c{i}": [pool[row % len(pool)] for row in range(rows)] for i, pool in enumerate(columns)}
+    cells |= {"x": [str(row) for row in range(rows)], "y": [target[row % len(target)] for row in range(rows)]}
+    contract = infer(table(**cells), Asked(target="y", na=na), "t", "t.csv").contract
+    nothing = {*contract.missing, *contract.outcome.missing}
+    assert len(labelled(table(**cells), contract, "y")) == sum(cell not in nothing for cell in cells["y"])

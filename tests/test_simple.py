@@ -62,6 +62,17 @@ def test_what_decides_is_found_and_said_in_a_sentence(rule: Any, words: str) -> 
     assert np.mean([LABELS.outcome.labels[i] for i in shares.argmax(axis=1)] == np.array(answers)) > 0.97
 
 
+def test_two_limits_on_the_same_side_are_said_as_one() -> None:
+    records = rows()
+    values = [float(30 if record["age"] is None else record["age"]) for record in records]
+    found = simple_baseline(VALUES, records, values, seed=0)
+    limits = [[(one.field, one.sign) for one in rule.when] for rule in found.rules]
+    assert len(found.rules) == 4
+    assert all(len(set(of_rule)) == len(of_rule) for of_rule in limits)
+    told = found.predict_interval(to_frame(VALUES, records))[:, 0]
+    assert np.abs(told - values).mean() < 8
+
+
 def test_the_shares_are_those_of_the_rows_that_each_rule_meets() -> None:
     records = rows()
     answers = ["yes" if record["flag"] else "no" for record in records]

@@ -30,6 +30,7 @@ CSV_TYPE = "text/csv"
 NDJSON_TYPE = "application/x-ndjson"
 KINDS = (CSV_TYPE, NDJSON_TYPE)
 CHUNK = 500
+SHOWN_CHOICES = 10
 SHOWN_NAME = 100  # characters of a column's name that a mistake shows: without a header, they are a row's own cells
 _REFERENCE = RecordSchema((REFERENCE,), text=True)
 
@@ -281,7 +282,15 @@ def _in_words(error: ReviewappError) -> str:
     """Return a problem for one cell: every mistake with the column that it is in."""
     if not error.errors:
         return error.detail
-    return "; ".join(f"{_column(flaw.pointer)}: {flaw.detail.rstrip('.')}" for flaw in error.errors)
+    return "; ".join(f"{_column(flaw.pointer)}: {flaw.detail.rstrip('.')}{_choices(flaw)}" for flaw in error.errors)
+
+
+def _choices(flaw: Flaw) -> str:
+    """Return the values that would be right, in brackets; of a long list the first ones."""
+    allowed = flaw.allowed or ()
+    shown = ", ".join(allowed[:SHOWN_CHOICES])
+    more = f" and {len(allowed) - SHOWN_CHOICES} more" if len(allowed) > SHOWN_CHOICES else ""
+    return f" ({shown}{more})" if shown else ""
 
 
 def _column(at: str) -> str:

@@ -178,6 +178,8 @@ def _order(context: click.Context, options: dict[str, Any]) -> Order | None:
     kinds: dict[str, str] = {}
     for kind in ("text", "category", "number", "date"):
         for column in options.pop(kind):
+            if column in options["drop"]:
+                raise UsageError(f"Column {column!r} cannot be both --drop and --{kind}.")
             if kinds.setdefault(column, kind) != kind:
                 raise UsageError(f"Column {column!r} cannot be both --{kinds[column]} and --{kind}.")
     asked = Asked(

@@ -163,7 +163,8 @@ def _broken_values(field: Field) -> Iterator[tuple[str, Any, str]]:
     yield "type: number", 3, "wrong_type"
     yield "type: boolean", True, "wrong_type"
     if field.kind == "date":
-        yield "day", _DAY.strftime(field.date_format.replace("%d", "32")), "not_a_date"
+        no_day = field.date_format.replace("%-d", "32").replace("%d", "32")
+        yield "day", dates.written(_DAY, no_day), "not_a_date"
         yield "format", "soon", "not_a_date"
     elif field.choices is not None:
         yield "choices", "".join(field.choices) + "?", "not_a_choice"

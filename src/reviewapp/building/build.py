@@ -23,7 +23,7 @@ from ..release import Release
 from ..rulelist import RuleList
 from ..trust import TrustedTypes
 from . import given
-from .candidates import FOLDS, candidates, choose, fit
+from .candidates import FOLDS, MANY_CLASSES, candidates, choose, fit
 from .card import card, described
 from .figures import evaluate, own_threshold
 from .infer import Asked
@@ -133,7 +133,8 @@ def _model(pipeline: Any, of: Subject, progress: Progress) -> tuple[Any, dict[st
         found = candidates(of.contract, len(train), SEED)
         name, choice = choose(found, frame, train.answers, SEED, progress)
         progress(f"fit {name}")
-        return fit(found[name], frame, np.asarray(train.answers)), choice, []
+        alone = f"With more than {MANY_CLASSES} labels only the linear candidate is tried: boosted trees take minutes."
+        return fit(found[name], frame, np.asarray(train.answers)), choice, [alone] if len(found) == 1 else []
     progress("fit")
     model, notes = _given(pipeline, of, "--pipeline")
     return model, None, notes

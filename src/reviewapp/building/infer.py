@@ -158,9 +158,9 @@ def _kind(column: str, present: Sequence[str], named: str | None) -> tuple[Kind 
     if kind.name in ("number", "integer", "boolean", "date"):
         taken = f"{counted(probable)}, taken as missing, as it can be no {kind.name}"
         return kind, [taken] if probable else [], list(probable)
-    probable = probable_markers(present)
-    if named is None and probable:
+    if named is None and len(rest) < len(present):
         kind = kind_of(present)
+    probable = probable_markers(present)
     notes = [f"{counted(probable)}, kept as a value; if it means missing: {_as_options(probable)}"] if probable else []
     nearly = almost(present) if named is None and kind.name == "category" else None
     if nearly is not None and nearly[1]:

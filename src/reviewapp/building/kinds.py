@@ -21,9 +21,15 @@ LETTERS_OF_TEXT = 60  # or so many letters, in writing without blanks
 LONGEST_INTEGER = 25  # characters; more are beyond 64 bits without counting
 DATE_FORMATS = tuple(
     day + time
-    for time in ("", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M:%SZ", " %H:%M:%SZ")
-    for day in ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y")
-)
+    for days, times in (
+        (("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y"),
+         ("", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M:%SZ", " %H:%M:%SZ", " %-H:%M")),
+        (("%-m/%-d/%Y", "%-d/%-m/%Y", "%-d.%-m.%Y", "%Y/%-m/%-d", "%Y-%-m-%-d"),
+         ("", " %-H:%M", " %H:%M", " %-H:%M:%S", " %H:%M:%S")),
+    )
+    for time in times
+    for day in days
+)  # fmt: skip
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -117,10 +123,11 @@ def named_kind(name: str, column: str, cells: Sequence[str]) -> Kind:
 
 
 def date_formats(cells: Sequence[str]) -> list[str]:
-    """Return every format that all cells are written in."""
+    """Return every format that all cells are written in; where two digits everywhere fit, none with fewer."""
     different = sorted(set(cells))
     possible = [form for form in DATE_FORMATS if re.fullmatch(dates.pattern(form), different[0])] if different else []
-    return [form for form in possible if all(_is_date(cell, form) for cell in different)]
+    found = [form for form in possible if all(_is_date(cell, form) for cell in different)]
+    return [form for form in found if "%-" not in form] or found
 
 
 def _is_date(cell: str, date_format: str) -> bool:

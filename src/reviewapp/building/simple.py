@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -32,6 +32,7 @@ WORDS = 150  # of a text, so many words are asked for
 SHORTEST_WORD = 3  # letters
 SMALLEST_LEAF = 0.02  # of the rows
 FOLDS = 5
+LIMITS = ("at_most", "above")
 Floats = NDArray[np.float64]
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (a table's dates have no zone)
 
@@ -163,11 +164,18 @@ def _paths(tree: Any, questions: Sequence[Question]) -> list[tuple[Condition, ..
             return
         question, threshold = questions[tree.feature[node]], float(tree.threshold[node])
         unknown_below = bool(question.sign) or bool(tree.missing_go_to_left[node])  # of a yes-or-no question it is no
-        walk(below, (*above, question.condition(threshold, upper=False, unknown=unknown_below)))
-        walk(beyond, (*above, question.condition(threshold, upper=True, unknown=not unknown_below)))
+        walk(below, _tighter(above, question.condition(threshold, upper=False, unknown=unknown_below)))
+        walk(beyond, _tighter(above, question.condition(threshold, upper=True, unknown=not unknown_below)))
 
     walk(0, ())
     return [*paths[:-1], ()]
+
+
+def _tighter(above: tuple[Condition, ...], more: Condition) -> tuple[Condition, ...]:
+    """Return the conditions of a node of the tree: a further limit on the same side takes the place of the former."""
+    former = [one for one in above if (one.field, one.sign) == (more.field, more.sign) and one.sign in LIMITS]
+    more = replace(more, or_unknown=more.or_unknown and all(one.or_unknown for one in former))
+    return (*(one for one in above if one not in former), more)
 
 
 def _questions(one: Field, records: Sequence[Record]) -> list[Question]:
