@@ -32,11 +32,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC
 
 
@@ -80,8 +82,10 @@ strict = make_pipeline(
     make_column_transformer((OneHotEncoder(), ["b"]), (FunctionTransformer(np.log1p), ["a"])), LogisticRegression()
 )
 regressor = make_pipeline(features(), LinearRegression())
+process = make_pipeline(features(), GaussianProcessRegressor(alpha=0.01))
 nameless = make_pipeline(FunctionTransformer(lambda X: X[["a"]]), LogisticRegression())
 own, fails, fails_later, rules, stranger = Own(), Fails(), FailsLater(), Rules(), Rules("perhaps")
+half = make_pipeline(features(), SelfTrainingClassifier())
 number = 3
 
 
@@ -424,10 +428,12 @@ def test_a_baseline_may_be_anything_that_answers(folder: Path) -> None:
     assert type(release.baseline.estimator).__name__ == "Rules"
 
 
-def test_a_regressor_of_ones_own_gets_intervals(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["regressor", "process"])
+def test_a_regressor_of_ones_own_gets_intervals(folder: Path, name: str) -> None:
     rows = [[a, b, f"{3 * float(a) + (b == 'x'):.3f}"] for a, b, _ in tables.plain()]
     tables.write(folder / "t.csv", ["a", "b", "y"], rows)
-    release = built(folder, "--data", "t.csv", "--target", "y", "--pipeline", "own:regressor")
+    release = built(folder, "--data", "t.csv", "--target", "y", "--pipeline", f"own:{name}")
+    assert "came fitted" not in release.card
     assert release.evaluation["results"]["test"]["model"]["r2"] > 0.99
     assert ModelAdapter(release).outputs("model", _frame(release))[0].keys() == {"value", "low", "high"}
 
@@ -448,6 +454,7 @@ def _frame(release: Release) -> Any:
         (("--pipeline", "own:fails_later"), "does not answer a row of the table: RuntimeError: not today"),
         (("--pipeline", "own:regressor"), "is a regressor, and the target is taken for a classification"),
         (("--pipeline", "own:nameless"), "define it in a module"),
+        (("--pipeline", "own:half"), "--pipeline own:half is not whole: AttributeError"),
         (("--pipeline", "own:number"), "has none of predict_proba, decision_function, predict"),
         (("--pipeline", "own:stranger"), "answers 'perhaps'"),
         (("--pipeline", "own:nothing"), "cannot be loaded: AttributeError"),

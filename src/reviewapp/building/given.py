@@ -14,6 +14,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier, is_clusterer, is_outlier_detector, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .. import estimators
@@ -32,6 +34,13 @@ def load_given(named: str, option: str, trusted: Sequence[str]) -> Any:
     found = _from_file(Path(named), option, trusted) if named.endswith(".skops") else _from_module(named, option)
     if not any(hasattr(found, method) for method in (*METHODS, "fit")):
         raise UsageError(f"{option} {named} is of type {type(found).__name__}, and has none of {', '.join(METHODS)}.")
+    try:  # what is asked of it later on
+        is_fitted(found)
+        if isinstance(found, BaseEstimator):
+            is_classifier(found)
+            found.get_params()
+    except Exception as error:  # an estimator without its parts, or of a class that does not play by the rules
+        raise UsageError(f"{option} {named} is not whole: {said(error)}") from None
     return found
 
 
@@ -101,12 +110,19 @@ def is_fitted(estimator: Any) -> bool:
     if not hasattr(estimator, "fit"):
         return True
     if not isinstance(estimator, BaseEstimator):
-        return any(name.endswith("_") and not name.startswith("__") for name in vars(estimator))
+        return _has_learned(estimator)
+    steps = [step for _, step in estimator.steps if hasattr(step, "fit")] if isinstance(estimator, Pipeline) else []
+    parts = steps or [estimator]  # scikit-learn asks the last step of a pipeline alone
     try:
-        check_is_fitted(estimator)
+        for part in parts:
+            check_is_fitted(part)
     except NotFittedError:
         return False
-    return True
+    return get_tags(parts[-1]).requires_fit or _has_learned(parts[-1])  # a Gaussian process predicts unfitted, too
+
+
+def _has_learned(estimator: Any) -> bool:
+    return any(name.endswith("_") and not name.startswith("__") for name in vars(estimator))
 
 
 def check_task(estimator: Any, task: str, option: str) -> None:
