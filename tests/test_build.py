@@ -85,7 +85,7 @@ regressor = make_pipeline(features(), LinearRegression())
 process = make_pipeline(features(), GaussianProcessRegressor(alpha=0.01))
 nameless = make_pipeline(FunctionTransformer(lambda X: X[["a"]]), LogisticRegression())
 own, fails, fails_later, rules, stranger = Own(), Fails(), FailsLater(), Rules(), Rules("perhaps")
-half = make_pipeline(features(), SelfTrainingClassifier())
+half = SelfTrainingClassifier()
 number = 3
 
 
@@ -238,6 +238,29 @@ def test_a_hundred_and_fifty_labels_are_no_matter(folder: Path) -> None:
     assert list(release.evaluation["choice"]["candidates"]) == ["linear"]
     assert "With more than 20 labels only the linear candidate is tried" in release.card
     assert release.evaluation["results"]["test"]["model"]["accuracy"] > 0.9
+
+
+def test_that_a_value_is_missing_may_be_what_tells(folder: Path) -> None:
+    rows = [[f"{i % 7}.5", str(i % 16) if i % 2 else "", "yes" if i % 2 else "no"] for i in range(200)]
+    tables.write(folder / "t.csv", ["a", "boat", "y"], rows)
+    release = built(folder, "--data", "t.csv", "--target", "y")
+    assert release.baseline.in_words()[0].startswith("If boat is known: yes")
+    assert release.evaluation["results"]["test"]["baseline"]["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (lambda i: f"${i},000", "The target: looks like numbers with commas or signs; written plainly"),
+        (lambda i: "inf" if i == 7 else str(i), "not 'inf' in 1 row: mend the table, or, if it means missing: --na"),
+        (lambda i: f"20{i:02}-01-31", "The target: looks like dates written YYYY-MM-DD"),
+    ],
+)
+def test_a_target_that_is_no_label_is_told_for_what_it_looks_like(
+    folder: Path, value: Callable[[int], str], words: str
+) -> None:
+    tables.write(folder / "t.csv", ["a", "y"], [[str(i % 7), value(i)] for i in range(99)])
+    assert words in refused(folder, "--data", "t.csv", "--target", "y")
 
 
 def test_costs_decide_what_goes_to_a_person(folder: Path) -> None:

@@ -326,8 +326,8 @@ def test_no_cell_is_written_that_a_spreadsheet_runs(send: Send, parts: Parts, ex
     assert all(line.startswith('"') and line.endswith('"') for line in response.text.split("\r\n")[:-1] if sign != "\r")
 
 
-@pytest.mark.parametrize("number", ["-1.5", "+1", "-.5e-3", "-0", "+1E9"])
-def test_a_plain_number_stays_as_it_is(number: str) -> None:
+@pytest.mark.parametrize("number", ["-1.5", "+1", "-.5e-3", "-0", "+1E9", "+", "-"])
+def test_a_plain_number_and_a_sign_alone_stay_as_they_are(number: str) -> None:
     assert csvfiles.safe(number) == number
     assert csvfiles.safe(f"{number}+1") == f"'{number}+1"
 
@@ -339,7 +339,7 @@ def test_what_is_written_is_read_again_and_no_cell_begins_as_a_formula(rows: lis
         for cell, shown in zip(row, read, strict=True):
             assert shown in (cell, f"'{cell}")
             assert not shown.startswith(("=", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"))
-            assert not shown.startswith(("+", "-")) or float(shown) is not None
+            assert not shown.startswith(("+", "-")) or shown in ("+", "-") or float(shown) is not None
 
 
 # ---- other contracts --------------------------------------------------------------------------------------------

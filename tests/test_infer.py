@@ -200,8 +200,52 @@ def test_a_few_odd_cells_among_numbers_are_missing_or_named_but_never_passed_ove
 
 
 def test_dates_that_are_nearly_all_alike_are_named_too() -> None:
-    found = inferred(x=["2024-01-31", "2023-12-01"] * 30 + ["soon", "1/5/2020"])
-    assert "nearly all values are dates, but not 'soon' in 1 row" in " ".join(found.columns[1].notes)
+    found = inferred(x=["2024-01-31", "2023-12-01"] * 30 + ["soon", "2024-02-30"])
+    told = "nearly all values are dates written YYYY-MM-DD, but not 'soon' in 1 row, '2024-02-30' in 1 row"
+    assert told in " ".join(found.columns[1].notes)
+
+
+DAYS = [f"2024-{1 + i % 12:02}-{1 + i % 28:02}" for i in range(84)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ([*DAYS, *["0000-00-00"] * 40], "apart from '0000-00-00' in 40 rows, all values are dates written YYYY-MM-DD"),
+        ([*map(str, range(84)), *["*"] * 40], "apart from '*' in 40 rows, all values are numbers: mend the table, or"),
+        ([*map(str, range(84)), *(f"({i})" for i in range(8))], "and 3 more in 3 rows: mend the table"),
+        ([f"{day}T10:00:05.123Z" for day in DAYS], "looks like dates, written in more than one way or in one that"),
+        ([f"{day}T10:00:05+02:00" for day in DAYS], "looks like dates, written in more than one way"),
+        ([f"January {i % 28 + 1}, 2018" for i in range(84)], "looks like dates, written in more than one way"),
+        ([f"{i % 28 + 1}-Jan-15" for i in range(84)], "looks like dates, written in more than one way"),
+        ([f"05/{i % 28 + 1:02}/2015 11:20:00 PM" for i in range(84)], "looks like dates, written in more than one"),
+        ([f"${i},000.50" for i in range(84)], "looks like numbers with commas or signs"),
+        ([f"{i},5" for i in range(84)], "looks like numbers with commas or signs"),
+        ([f"10.0.{i}.7" for i in range(84)], "almost every row has a value of its own, as an id has: probably --drop"),
+        ([f"3.{i}.2" for i in range(84)], "almost every row has a value of its own, as an id has: probably --drop"),
+    ],
+)  # fmt: skip
+def test_what_cells_look_like_but_are_not_read_as_is_told(cells: list[str], words: str) -> None:
+    column = inferred(x=cells).columns[1]
+    assert column.kind in ("category", "text")
+    assert words in "; ".join(column.notes)
+
+
+@pytest.mark.parametrize("marker", [r"\N", ".", "<NA>", "#DIV/0!"])
+def test_the_markers_of_other_programs_are_missing_among_numbers_whatever_their_share(marker: str) -> None:
+    [x] = inferred(x=[*["1", "2"] * 10, *[marker] * 60]).contract.fields
+    assert (x.kind, x.nullable, x.missing) == ("integer", True, (marker,))
+
+
+def test_whole_numbers_of_their_own_are_ids_only_where_they_count_or_are_called_so() -> None:
+    drops = inferred(
+        rows=[str(100 + i) for i in range(60)],
+        user_id=[str(i * i * 977) for i in range(60)],
+        kilometres=[str(i * i * 977) for i in range(60)],
+    )
+    assert set(drops.drops) == {"rows", "user_id"}
+    told = {column.name: column.notes for column in drops.columns}["kilometres"]
+    assert any("if that is an id, --drop 'kilometres'" in note for note in told)
 
 
 @pytest.mark.parametrize("cell", ["2024-01-31T10:00:00Z", "0001-01-01"])
@@ -224,7 +268,8 @@ def test_a_number_has_the_same_value_from_a_text_as_from_json() -> None:
     [
         (" ", "regression", "The target: ' ' in 2 rows, taken as missing"),
         ("NA", "regression", "The target: 'NA' in 2 rows, taken as missing"),
-        ("x", "classification", "The target: nearly all values are numbers, but 'x' in 2 rows not"),
+        (r"\N", "regression", r"The target: '\\N' in 2 rows, taken as missing"),
+        ("x", "classification", "The target: nearly all values are numbers, but not 'x' in 2 rows"),
     ],
 )
 def test_odd_cells_of_the_target_are_missing_or_named(odd: str, task: str, words: str) -> None:
@@ -234,6 +279,7 @@ def test_odd_cells_of_the_target_are_missing_or_named(odd: str, task: str, words
     assert any(words in note for note in found.notes)
     rows = labelled(table(x=[str(i) for i in range(42)], y=cells), found.contract, "y")
     assert len(rows) == (40 if task == "regression" else 42)
+    assert (found.columns[0].missing, found.columns[0].different) == ((2, 40) if task == "regression" else (0, 41))
 
 
 def test_a_text_longer_than_what_is_looked_at_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def rows(n: int = 400, seed: int = 0) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        (lambda r: r["age"] is not None and r["age"] > 40, "age is at most 40 or is not known"),
+        (lambda r: r["age"] is not None and r["age"] > 40, "age is at most 40 (or not known)"),
         (lambda r: r["size"] > 0.25, "size is at most 0.2"),
         (lambda r: r["a/b"] == "<b>", "a/b is not red"),
         (lambda r: r["flag"], "flag is not true"),
@@ -60,6 +61,31 @@ def test_what_decides_is_found_and_said_in_a_sentence(rule: Any, words: str) -> 
     assert any(words in line for line in found.in_words()), found.in_words()
     shares = found.predict_proba(to_frame(LABELS, records))
     assert np.mean([LABELS.outcome.labels[i] for i in shares.argmax(axis=1)] == np.array(answers)) > 0.97
+
+
+@pytest.mark.parametrize(("name", "value"), [("age", 7), ("number", 0.5), ("day", "03.05.2024")])
+@pytest.mark.parametrize("contract", ["labels", "values"])
+def test_whether_there_is_a_value_can_be_what_decides(name: str, value: Any, contract: str) -> None:
+    fields = (*FIELDS[:-1], Field(name="number", kind="number"), FIELDS[-1])
+    fields = tuple(replace(one, nullable=True, required=False) if one.name == name else one for one in fields)
+    of = replace(LABELS if contract == "labels" else VALUES, fields=fields)
+    records = [{**row, "number": 0.1, name: value if i % 2 else None} for i, row in enumerate(rows())]
+    answers: list[Any] = [("yes" if i % 2 else "no") if contract == "labels" else 10.0 * (i % 2) for i in range(400)]
+    found = simple_baseline(of, records, answers, seed=0)
+    assert found.in_words()[0].startswith((f"If {name} is known: ", f"If {name} is known and ")), found.in_words()
+    again = RuleList.from_json(found.to_json(), of)
+    assert again.in_words() == found.in_words()
+    matched = again.matching_rule(to_frame(of, records))
+    assert len({(i % 2, match) for i, match in enumerate(matched)}) == len(found.rules)
+
+
+def test_a_limit_takes_the_place_of_being_known() -> None:
+    records = [{**row, "age": None if i % 2 else i % 40} for i, row in enumerate(rows())]
+    answers = ["yes" if row["age"] is None or row["age"] > 30 else "no" for row in records]
+    found = simple_baseline(LABELS, records, answers, seed=0)
+    assert not any("is known and age" in line for line in found.in_words())
+    told = found.predict_proba(to_frame(LABELS, records))
+    assert [LABELS.outcome.labels[i] for i in told.argmax(axis=1)] == answers
 
 
 def test_two_limits_on_the_same_side_are_said_as_one() -> None:
@@ -122,6 +148,7 @@ LAST = {"when": [], "answer": {"no": 0.5, "yes": 0.5}, "rows": 1}
         ([LAST | {"when": [{"field": "x", "above": 1}]}, LAST], "Rule 1: it reads 'x'"),
         ([LAST | {"when": [{"field": "text", "above": 1}]}, LAST], "'text' is text, of which 'above' says nothing"),
         ([LAST | {"when": [{"field": "size", "above": "1"}]}, LAST], "'1' is no number"),
+        ([LAST | {"when": [{"field": "size", "known": "yes"}]}, LAST], "'yes' is not true or false"),
         ([LAST | {"when": [{"field": "day", "above": "2024-01-01"}]}, LAST], "no date written DD.MM.YYYY"),
         ([LAST | {"when": [{"field": "flag", "is": "yes"}]}, LAST], "not true or false"),
         ([LAST | {"when": [{"field": "size"}]}, LAST], "rules.json holds 'rules'"),

@@ -58,6 +58,7 @@ def test_a_comma_in_the_cells_of_a_semicolon_table_parts_nothing(tmp_path: Path)
         (b"a,b\n1,\xe9\n", "line 2: this is not UTF-8"),
         ("a,b\n1,x\n".encode("utf-16"), "not UTF-8"),
         (b"PAR1 and no more", "cannot be read as Parquet"),
+        (b"sep=;\na;b\n1;2\n", "begins with 'sep='"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_in_a_sentence(tmp_path: Path, content: bytes, words: str) -> None:

@@ -92,5 +92,6 @@ def write(rows: Iterable[Sequence[str]], delimiter: str = ",") -> str:
 
 
 def safe(cell: str) -> str:
-    """Return a cell that no spreadsheet runs: an apostrophe comes before a formula; a plain number stays as it is."""
-    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell
+    """Return a cell that no spreadsheet runs: an apostrophe comes before a formula; a number and a sign alone stay."""
+    harmless = cell in ("+", "-") or _NUMBER.fullmatch(cell)
+    return f"'{cell}" if cell.startswith(_FORMULA) and not harmless else cell

@@ -1,8 +1,9 @@
 """The baseline as a short list of rules on any kind of field (`rules.json`), such as a person could follow.
 
 The first rule whose conditions all hold answers; the last has none. A condition names a field and says `at_most` or
-`above` (numbers and dates), `is` or `is_not` (a category, true or false), `holds` or `holds_not` (a word of a text);
-`or_unknown` lets a missing value pass. An answer is the share of each label, or a value and its margin.
+`above` (numbers and dates), `is` or `is_not` (a category, true or false), `holds` or `holds_not` (a word of a text),
+or `known` (true or false: whether there is a value). `or_unknown` lets a missing value pass. An answer is the share of
+each label, or a value and its margin.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .errors import ContractError
 
 SIGNS = {"at_most": "is at most", "above": "is above", "is": "is", "is_not": "is not", "holds": "holds the word",
          "holds_not": "does not hold the word"}  # fmt: skip
+KNOWN = "known"
 _KINDS = {
     "at_most": ("number", "integer", "date"), "above": ("number", "integer", "date"),
     "is": ("category", "boolean"), "is_not": ("category", "boolean"), "holds": ("text",), "holds_not": ("text",),
@@ -40,7 +42,9 @@ class Condition:
         return {"field": self.field, self.sign: self.than} | ({"or_unknown": True} if self.or_unknown else {})
 
     def in_words(self) -> str:
-        unknown = " or is not known" if self.or_unknown else ""
+        if self.sign == KNOWN:
+            return f"{self.field or '(no name)'} is {'' if self.than else 'not '}known"
+        unknown = " (or not known)" if self.or_unknown else ""
         than = str(self.than).lower() if isinstance(self.than, bool) else self.than
         return f"{self.field or '(no name)'} {SIGNS[self.sign]} {than}{unknown}"
 
@@ -141,6 +145,8 @@ def _condition(document: Mapping[str, Any]) -> Condition:
 def _problem(condition: Condition, field: Field | None) -> str | None:
     if field is None:
         return f"it reads {condition.field!r}, which the contract has no field for."
+    if condition.sign == KNOWN:
+        return None if isinstance(condition.than, bool) else f"{condition.than!r} is not true or false."
     if field.kind not in _KINDS.get(condition.sign, ()):
         return f"{condition.field!r} is {field.kind}, of which {condition.sign!r} says nothing."
     if field.kind == "date":
@@ -156,7 +162,9 @@ def _problem(condition: Condition, field: Field | None) -> str | None:
 
 
 def _holds(condition: Condition, field: Field, column: pd.Series) -> NDArray[np.bool_]:
-    unknown = column.isna().to_numpy(dtype=bool)
+    unknown: NDArray[np.bool_] = column.isna().to_numpy(dtype=bool)
+    if condition.sign == KNOWN:
+        return ~unknown if condition.than else unknown
     known = column[~unknown].tolist()
     than: Any = condition.than
     if condition.sign in ("at_most", "above"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,14 @@ from ..contract import CONTROL_CHARACTER, INT64_MAX, NOTHING, OPEN_CATEGORY_LENG
 from ..errors import UsageError
 from ..schemas import from_text
 from ..transformers import READ
-from .kinds import FEW_VALUES, Kind, almost, is_number, kind_of, looks_like_codes, named_kind, sorted_values
+from .kinds import FEW_VALUES, Kind, is_number, kind_of, looks_like_codes, named_kind, sorted_values
+from .oddities import ODD_NUMBERS, as_options, counted, looks_like, probable_markers, rows_in_words
 from .table import Table
 
-PROBABLE_MARKERS = {"", "?", "na", "n/a", "n.a.", "null", "none", "nan", "-", "--", "#n/a"}  # in any case, with blanks
-ODD_NUMBERS = {"unknown", "missing", "nil"}  # these, too, where all else is a number or a date
 LISTED = 1000  # different values of an open category that the contract lists as seen
 TOLD_OFTEN = 5  # a text that so many rows hold tells of nobody in particular
 EXAMPLE_TEXT = "A text as it is written here."
-_NUMBER_DRESSED = re.compile(r"[-+]? ?[$€£]? ?[-+]?[0-9]+([.,][0-9]+)* ?[%$€£]?")
+MOST_LEFT_OUT = 2  # times as many numbers as rows, in a numbering
 ALMOST_ALL = 0.99  # the share of different values from which a column looks like an id
 
 
@@ -61,11 +60,15 @@ class ColumnReport:
 
 @dataclass(frozen=True)
 class Inferred:
-    """The contract with the reasons. `notes` are about the table as a whole; `drops` are proposed, not done."""
+    """The contract with the reasons. `drops` are proposed, not done.
+
+    `notes` are about the table as a whole, and end with those `on_target`.
+    """
 
     contract: Contract
     columns: tuple[ColumnReport, ...]
     notes: tuple[str, ...]
+    on_target: tuple[str, ...]
     drops: tuple[str, ...]
 
 
@@ -93,10 +96,15 @@ def infer(table: Table, asked: Asked, name: str, file: str) -> Inferred:
             reports.append(ColumnReport(column, None, "left out: no row has a value", len(cells), 0))
             continue
         different = len(set(present))
+        like = looks_like(present) if kind.name in ("category", "text") and column not in asked.kinds else None
         proposal = _why_to_drop(column, kind, present, different, len(cells))
-        if proposal:
+        if like:
+            notes.append(like)
+        elif proposal:
             drops.append(column)
             notes.append(f"{proposal}: probably --drop {column!r}")
+        elif kind.name == "integer" and _own_values(present, different):
+            notes.append(f"almost every row has a value of its own; if that is an id, --drop {column!r}")
         notes += _look_at(column, kind, present)
         missing, hints = len(cells) - len(present), _hints(kind, present)
         reports.append(ColumnReport(column, kind.name, kind.why, missing, different, tuple(notes), tuple(hints)))
@@ -104,7 +112,8 @@ def infer(table: Table, asked: Asked, name: str, file: str) -> Inferred:
     if not fields:
         raise UsageError("No column is left for a request: every one but the target is left out or empty.")
     outcome, why, on_target = outcome_of(table, asked, markers)
-    targets = [cell for cell in table.columns[asked.target] if cell is not None and cell not in markers]
+    nothing = {None, *markers, *outcome.missing}
+    targets = [cell for cell in table.columns[asked.target] if cell not in nothing]
     report = ColumnReport(asked.target, outcome.task, why, len(table) - len(targets), len(set(targets)))
     contract = Contract(
         name=name,
@@ -114,8 +123,9 @@ def infer(table: Table, asked: Asked, name: str, file: str) -> Inferred:
         outcome=outcome,
         missing=markers,
     )
-    of_table = (*_table_notes(table, markers), f"The target {asked.target!r}: {why}.", *on_target)
-    return Inferred(contract, (report, *reports), of_table, tuple(drops))
+    on_target = (f"The target {asked.target!r}: {why}.", *on_target)
+    notes_on_all = (*_table_notes(table, markers), *on_target)
+    return Inferred(contract, (report, *reports), notes_on_all, on_target, tuple(drops))
 
 
 def check_columns(table: Table, asked: Asked) -> None:
@@ -161,46 +171,33 @@ def _kind(column: str, present: Sequence[str], named: str | None) -> tuple[Kind 
     if named is None and len(rest) < len(present):
         kind = kind_of(present)
     probable = probable_markers(present)
-    notes = [f"{counted(probable)}, kept as a value; if it means missing: {_as_options(probable)}"] if probable else []
-    nearly = almost(present) if named is None and kind.name == "category" else None
-    if nearly is not None and nearly[1]:
-        what, others = nearly
-        few = Counter(dict(others.most_common(5)))
-        notes.append(
-            f"nearly all values are {what}, but not {counted(few)}: mend the table, or, if it means missing: "
-            f"{_as_options(few)}"
-        )
+    notes = [f"{counted(probable)}, kept as a value; if it means missing: {as_options(probable)}"] if probable else []
     return kind, notes, []
-
-
-def probable_markers(cells: Sequence[str], more: Collection[str] = ()) -> Counter[str]:
-    """Return the texts that probably stand for a missing value, with their counts."""
-    return Counter(cell for cell in cells if cell.strip().lower() in PROBABLE_MARKERS or cell.strip().lower() in more)
-
-
-def counted(texts: Counter[str]) -> str:
-    """Return texts with the number of their rows, in words."""
-    return ", ".join(f"{text!r} in {n:,} row{'s' if n > 1 else ''}" for text, n in texts.items())
-
-
-def _as_options(texts: Counter[str]) -> str:
-    return " ".join(f"--na {text!r}" for text in texts)
 
 
 def _why_to_drop(column: str, kind: Kind, present: Sequence[str], different: int, rows: int) -> str | None:
     if different == 1 and len(present) == rows:
         return "it has the same value in every row"
-    if _are_dressed_numbers(kind, present):
-        return None
     named_id = re.search(r"(^|[_\W])id$|(?<=[a-z])ID$|(?<=[a-z])Id$", column, re.IGNORECASE if "_" in column else 0)
-    unique = different >= ALMOST_ALL * len(present) and len(present) >= FEW_VALUES
-    if unique and kind.name in ("integer", "category"):
+    if _own_values(present, different) and (kind.name == "category" or named_id or _is_numbering(kind, present)):
         return "almost every row has a value of its own, as an id has"
     if named_id and kind.name in ("integer", "category") and different > FEW_VALUES:
         return "its name is that of an id"
     if kind.name == "category" and different > max(LISTED, 0.5 * len(present)):
         return "most rows have a value of their own"
     return None
+
+
+def _own_values(present: Sequence[str], different: int) -> bool:
+    return different >= ALMOST_ALL * len(present) and len(present) >= FEW_VALUES
+
+
+def _is_numbering(kind: Kind, present: Sequence[str]) -> bool:
+    """Whether whole numbers, nearly all of them different, leave few out: 1, 2, 3 … in any order."""
+    if kind.name != "integer":
+        return False
+    numbers = [int(cell) for cell in present]
+    return max(numbers) - min(numbers) < MOST_LEFT_OUT * len(numbers)
 
 
 def _look_at(column: str, kind: Kind, present: Sequence[str]) -> list[str]:
@@ -214,15 +211,7 @@ def _look_at(column: str, kind: Kind, present: Sequence[str]) -> list[str]:
     long = sum(len(cell) > READ for cell in present) if kind.name == "text" else 0
     if long:
         notes.append(f"{long:,} rows hold more than {READ:,} characters; our own candidates look at the first so many")
-    if _are_dressed_numbers(kind, present):
-        notes.append("looks like numbers with commas or signs; written plainly, as 1234.5, they would be numbers")
     return notes
-
-
-def _are_dressed_numbers(kind: Kind, present: Sequence[str]) -> bool:
-    """Whether a category is made of numbers as people write them: $12.30, 37 %, 1.234,50."""
-    codes = all(cell.strip().isdigit() for cell in present)
-    return kind.name == "category" and not codes and all(_NUMBER_DRESSED.fullmatch(cell.strip()) for cell in present)
 
 
 def _hints(kind: Kind, present: Sequence[str]) -> list[str]:
@@ -280,7 +269,7 @@ def outcome_of(table: Table, asked: Asked, markers: Sequence[str]) -> tuple[Outc
         cells, missing = rest, tuple(probable)
         notes.append(f"The target: {counted(probable)}, taken as missing, as it can be no number.")
     elif probable:
-        notes.append(f"The target: {counted(probable)}, taken as a label; if it means missing: {_as_options(probable)}")
+        notes.append(f"The target: {counted(probable)}, taken as a label; if it means missing: {as_options(probable)}")
     different = sorted_values(cells)
     if len(different) < 2:
         what = f"only the value {different[0]!r}" if different else "no value"
@@ -288,7 +277,7 @@ def outcome_of(table: Table, asked: Asked, markers: Sequence[str]) -> tuple[Outc
     numbers = all(is_number(cell.strip()) for cell in different)
     few = numbers and len(different) <= FEW_VALUES and all(float(cell).is_integer() for cell in different)
     if asked.task is not None:
-        task, why = asked.task, f"a {asked.task} by --task"
+        task, why = asked.task, f"a {asked.task} by --task, with {len(different):,} different values"
     elif not numbers:
         task, why = "classification", f"a classification, because its {len(different)} different values are text"
     elif few:
@@ -303,9 +292,9 @@ def outcome_of(table: Table, asked: Asked, markers: Sequence[str]) -> tuple[Outc
                 f"means missing, add --na {wrong!r}."
             )
         return Outcome(name=asked.target, title=asked.target, task=task, missing=missing), why, tuple(notes)
-    nearly = almost(cells) if not numbers else None
-    if nearly is not None and nearly[1]:
-        notes.append(f"The target: nearly all values are {nearly[0]}, but {counted(nearly[1])} not.")
+    like = looks_like(cells) if not numbers else None
+    if like is not None:
+        notes.append(f"The target: {like}.")
     notes += [f"The target: {one!r} and {other!r} are two labels; is that meant?" for one, other in _alike(different)]
     return Outcome(name=asked.target, title=asked.target, labels=different, missing=missing), why, tuple(notes)
 
@@ -337,7 +326,7 @@ def _table_notes(table: Table, markers: Sequence[str]) -> tuple[str, ...]:
     same = len(table) - len(set(zip(*table.columns.values(), strict=True)))
     if same:
         notes.append(
-            f"{same:,} rows repeat another one; where one of them is learned and the other tested, figures flatter."
+            f"{rows_in_words(same)} like another one; where one is learned and the other tested, the figures flatter."
         )
     return tuple(notes)
 

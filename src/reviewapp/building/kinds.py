@@ -26,6 +26,7 @@ DATE_FORMATS = tuple(
          ("", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M:%SZ", " %H:%M:%SZ", " %-H:%M")),
         (("%-m/%-d/%Y", "%-d/%-m/%Y", "%-d.%-m.%Y", "%Y/%-m/%-d", "%Y-%-m-%-d"),
          ("", " %-H:%M", " %H:%M", " %-H:%M:%S", " %H:%M:%S")),
+        (("%Y%m%dT%H%M%S",), ("",)),
     )
     for time in times
     for day in days
@@ -37,8 +38,6 @@ _CODE_NAME = re.compile(
     r"(^|[\W_])(code|category|class|type|kind|group|zip|postcode|region|service|status)(\W|_|\d|$)", re.I
 )
 _BOOLEAN = {"true", "false"}
-_LOOKS_LIKE_A_DATE = re.compile(r"[0-9]{1,4}([-./])[0-9]{1,2}\1[0-9]{1,4}([T ]|$)")
-FEW_OTHERS = 0.1  # the share of other cells with which a column still looks like numbers or dates
 
 
 @dataclass(frozen=True)
@@ -126,25 +125,17 @@ def date_formats(cells: Sequence[str]) -> list[str]:
     """Return every format that all cells are written in; where two digits everywhere fit, none with fewer."""
     different = sorted(set(cells))
     possible = [form for form in DATE_FORMATS if re.fullmatch(dates.pattern(form), different[0])] if different else []
-    found = [form for form in possible if all(_is_date(cell, form) for cell in different)]
+    found = [form for form in possible if all(is_date(cell, form) for cell in different)]
     return [form for form in found if "%-" not in form] or found
 
 
-def _is_date(cell: str, date_format: str) -> bool:
+def is_date(cell: str, date_format: str) -> bool:
+    """Whether a cell names a day, written in just this format."""
     try:
         dates.parse(cell, date_format)
     except ValueError:
         return False
     return True
-
-
-def almost(cells: Sequence[str]) -> tuple[str, Counter[str]] | None:
-    """Return what nearly all cells are, numbers or dates, and the others with their counts; None where nothing."""
-    for what, fits in (("numbers", is_number), ("dates", lambda cell: bool(_LOOKS_LIKE_A_DATE.match(cell)))):
-        others = Counter(cell for cell in cells if not fits(cell.strip()))
-        if sum(others.values()) <= FEW_OTHERS * len(cells):
-            return what, others
-    return None
 
 
 def is_integer(text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from ..contract import Contract, Field, Record, Value
 from ..errors import UsageError
 from ..schemas import NULL, Broken, checker, from_text
+from .oddities import rows_in_words
 from .table import Cells, Table
 
 
@@ -48,7 +49,7 @@ def labelled(table: Table, contract: Contract, target: str) -> Labelled:
     kept = [i for i, answer in enumerate(answers) if answer not in nothing]
     notes = []
     if len(kept) < len(table):
-        notes.append(f"{len(table) - len(kept):,} rows have no {target!r}; they are put aside.")
+        notes.append(f"Put aside: {rows_in_words(len(table) - len(kept))} without {target!r}.")
     columns: dict[str, list[Value]] = {}
     refused: dict[int, str] = {}
     for one in contract.fields:

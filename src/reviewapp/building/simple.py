@@ -24,7 +24,7 @@ from .. import dates
 from ..calibration import margin
 from ..contract import Contract, Field, Record
 from ..frames import to_frame
-from ..rulelist import Condition, ListedRule, RuleList
+from ..rulelist import KNOWN, Condition, ListedRule, RuleList
 
 DEPTH = 2
 VALUES = 30  # of a category, so many values are asked for
@@ -57,6 +57,8 @@ class Question:
 
     def condition(self, threshold: float, *, upper: bool, unknown: bool) -> Condition:
         """Return one side of the question; `unknown` says whether a missing value belongs to it."""
+        if math.isinf(threshold):  # the tree parts what is missing from what is not
+            return Condition(self.field.name, KNOWN, not upper)
         or_unknown = unknown and self.field.nullable
         if self.sign:
             return Condition(self.field.name, self.sign if upper else f"{self.sign}_not", self.than, or_unknown)
@@ -172,10 +174,17 @@ def _paths(tree: Any, questions: Sequence[Question]) -> list[tuple[Condition, ..
 
 
 def _tighter(above: tuple[Condition, ...], more: Condition) -> tuple[Condition, ...]:
-    """Return the conditions of a node of the tree: a further limit on the same side takes the place of the former."""
-    former = [one for one in above if (one.field, one.sign) == (more.field, more.sign) and one.sign in LIMITS]
-    more = replace(more, or_unknown=more.or_unknown and all(one.or_unknown for one in former))
-    return (*(one for one in above if one not in former), more)
+    """Return the conditions of a node of the tree: a further one on the same field takes the place of what it implies.
+
+    That is a limit on the same side, and whether there is a value at all.
+    """
+    same = [one for one in above if one.field == more.field and one.sign in (*LIMITS, KNOWN)]
+    if more.sign == KNOWN and more.than and same:
+        return tuple(replace(one, or_unknown=False) if one in same else one for one in above)
+    if more.sign in LIMITS:
+        more = replace(more, or_unknown=more.or_unknown and all(one.or_unknown for one in same))
+        same = [one for one in same if one.sign in (more.sign, KNOWN)]
+    return (*(one for one in above if one not in same), more)
 
 
 def _questions(one: Field, records: Sequence[Record]) -> list[Question]:

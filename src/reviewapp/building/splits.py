@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import dates
 from ..errors import UsageError
-from .infer import probable_markers
 from .kinds import date_formats, is_number, kind_of
+from .oddities import probable_markers, rows_in_words
 from .rows import Labelled
 from .table import Table
 
@@ -97,7 +97,7 @@ def moments_of(table: Table, column: str, rows: Labelled, missing: Sequence[str]
     kept = [i for i, cell in enumerate(cells) if cell not in nothing]
     times = [str(cells[i]).strip() for i in kept]
     without = len(rows) - len(kept)
-    notes = [f"{without:,} rows have no {column!r} (--time); they are put aside."] if without else []
+    notes = [f"Put aside: {rows_in_words(without)} without {column!r} (--time)."] if without else []
     if times and all(map(is_number, times)):
         return rows.only(kept, *notes), [float(cell) for cell in times]
     kind = kind_of(times) if times else None

@@ -60,9 +60,11 @@ def subject(
     columns: tuple[ColumnReport, ...] = ()
     drops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    on_target: tuple[str, ...] = ()
     if contract_file is None:
         inferred = infer(table, asked, name or default_name(data), data.name)
         contract, columns, drops, notes = inferred.contract, inferred.columns, inferred.drops, inferred.notes
+        on_target = inferred.on_target
         notes += tuple(f"{column.name!r}: {note}" for column in columns for note in column.notes if column.kind)
     else:
         contract = read_contract(contract_file, table, asked)
@@ -74,7 +76,10 @@ def subject(
     if pipeline is not None and given.is_fitted(pipeline):
         contract, left_out = _of_pipeline(contract, pipeline)
         notes += left_out
-    contract, parts, told = parts_of(table, contract, asked.time, seed, pipeline)
+    try:
+        contract, parts, told = parts_of(table, contract, asked.time, seed, pipeline)
+    except UsageError as error:  # the reason often is what the target was taken for
+        raise UsageError(" ".join((error.detail, *on_target))) from None
     leaks = suspected_leaks(contract, parts["train"].records, parts["train"].answers, seed)
     notes += tuple(
         f"{field!r} tells {share:.0%} of the target alone: if it is only known afterwards, --drop {field!r}"

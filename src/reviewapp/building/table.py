@@ -99,6 +99,8 @@ def _records(content: bytes, delimiter: str, path: Path) -> tuple[list[str], lis
 
 
 def _check_header(header: list[str], path: Path) -> None:
+    if header and header[0].lower().startswith("sep="):
+        raise UsageError(f"{path} begins with {header[0]!r}, which is for Excel alone: take that line out.")
     if len(header) < 2:
         raise UsageError(
             f"{path} has one column ({header[0]!r}); the columns of a table are parted by comma, semicolon or tab."
