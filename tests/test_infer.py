@@ -220,6 +220,7 @@ DAYS = [f"2024-{1 + i % 12:02}-{1 + i % 28:02}" for i in range(84)]
         ([f"{i % 28 + 1}-Jan-15" for i in range(84)], "looks like dates, written in more than one way"),
         ([f"05/{i % 28 + 1:02}/2015 11:20:00 PM" for i in range(84)], "looks like dates, written in more than one"),
         ([f"${i},000.50" for i in range(84)], "looks like numbers with commas or signs"),
+        ([f"{i}.5e299" for i in range(84)], "looks like numbers, some of them beyond 64 bits"),
         ([f"{i},5" for i in range(84)], "looks like numbers with commas or signs"),
         ([f"10.0.{i}.7" for i in range(84)], "almost every row has a value of its own, as an id has: probably --drop"),
         ([f"3.{i}.2" for i in range(84)], "almost every row has a value of its own, as an id has: probably --drop"),
@@ -261,6 +262,7 @@ def test_large_whole_numbers_keep_their_order() -> None:
 def test_a_number_has_the_same_value_from_a_text_as_from_json() -> None:
     number = Field(name="x", kind="number")
     assert from_text(number, str(2**63 - 1)) == 2**63 - 1
+    assert from_text(number, "9007199254740993.0") == json.loads("9007199254740993.0")
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,14 @@ def test_filters_find_what_they_say(ledger: Ledger, clock: Clock) -> None:
     assert found(reference="A-1") == found(source="form") == found(verdict="agree") == ["first"]
     assert found(verdict="none") == found(since="2026-01-31T13:00:00.000Z") == ["second"]
     assert found(until="2026-01-31T13:00:00.123Z") == ["first"]
+    ledger.add_verdict(second.id, verdict("agree", clock))
+    assert found(verdict="agree") == ["second", "first"]
+    ledger.add_verdict(first.id, verdict("withdrawn", clock))
+    assert (found(verdict="agree"), found(verdict="none")) == (["second"], ["first"])
+    ledger.add_verdict(second.id, verdict("withdrawn", clock))
+    assert (found(verdict="agree"), found(verdict="none")) == ([], ["second", "first"])
+    ledger.add_verdict(first.id, verdict("agree", clock))
+    assert (found(verdict="agree"), found(verdict="none")) == (["first"], ["second"])
     assert found(q="größe") == ["first"]
     assert found(q="text") == found(q="x.y") == []  # names of members are not searched
     assert found(q="Größe 🙂") == found(q="100%_") == found(q="A-1") == ["first"]

@@ -9,6 +9,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from reviewapp.contract import Field
+from reviewapp.forms import inputs, typed
 from reviewapp.parts import Parts
 from reviewapp.release import Release
 
@@ -166,6 +168,16 @@ def test_line_breaks_of_a_browser_are_those_of_the_api(page: FlaskClient, parts:
     made = latest(parts)
     assert made.input is not None
     assert made.input["body"] == "a\nb"
+
+
+@pytest.mark.parametrize("listed", ["choices", "seen_choices"])
+@pytest.mark.parametrize("value", ["Main St\r\nBerlin", "Side St\rBonn", "Old St\nUlm"])
+def test_a_value_of_a_list_keeps_the_line_breaks_that_it_has_there(listed: str, value: str) -> None:
+    values = ("Main St\r\nBerlin", "Side St\rBonn", "Old St\nUlm")
+    field = Field(name="place", kind="category", **{listed: values})
+    sent = re.sub(r"\r\n?|\n", "\r\n", value)  # as a browser sends it
+    assert typed([field], {"place": sent}) == {"place": value}
+    assert [one.widget for one in inputs([field])] == ["radios" if listed == "choices" else "text"]
 
 
 def test_mistakes_stand_by_the_field_and_on_top_in_the_words_of_the_api(

@@ -71,7 +71,8 @@ def inputs(
         choices = _choices(field, words or {})
         if choices and field.nullable:
             choices = [*choices, ("", blank)]
-        widget = "line" if compact or field.kind != "text" else "text"
+        lines = field.kind == "text" or any(re.search(r"[\r\n]", one) for one in _listed(field))
+        widget = "text" if lines and not compact else "line"
         if choices:
             widget = "select" if compact or len(choices) > RADIOS else "radios"
         drawn.append(
@@ -114,12 +115,25 @@ def control_names(fields: Sequence[Field]) -> list[str]:
 
 
 def typed(fields: Sequence[Field], form: Mapping[str, str]) -> dict[str, str]:
-    """Return a submitted form under the fields' names; browsers send line breaks as CR LF, JSON callers as LF.
+    """Return a submitted form under the fields' names; what the form holds besides is kept, for the schema to refuse.
 
-    What the form holds besides is kept, for the schema to refuse.
+    Browsers send every line break as CR LF. In a value of a field's list that is the line break of the list, else LF.
     """
-    names = {sent: field.name for sent, field in zip(control_names(fields), fields, strict=True)}
-    return {names.get(sent, sent): text.replace("\r\n", "\n") for sent, text in form.items()}
+    by_name = dict(zip(control_names(fields), fields, strict=True))
+    found = {}
+    for sent, text in form.items():
+        plain, field = _with_lf(text), by_name.get(sent)
+        listed = [one for one in _listed(field) if _with_lf(one) == plain] if field and "\n" in plain else []
+        found[field.name if field else sent] = listed[0] if len(listed) == 1 else plain
+    return found
+
+
+def _with_lf(text: str) -> str:
+    return re.sub(r"\r\n?", "\n", text)
+
+
+def _listed(field: Field) -> Sequence[str]:
+    return field.choices or field.seen_choices or ()
 
 
 def as_typed(record: Record) -> dict[str, str]:

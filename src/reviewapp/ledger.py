@@ -282,7 +282,8 @@ def _verdict_is(verdict: str) -> ColumnElement[bool]:
     """The verdict that holds is the last one; `none` finds what nobody has judged, or what was taken back."""
     of_this = verdicts.c.prediction_seq == predictions.c.seq
     later = verdicts.alias()
-    last = and_(of_this, ~exists().where(later.c.prediction_seq == predictions.c.seq, later.c.seq > verdicts.c.seq))
+    newer = exists().where(later.c.prediction_seq == verdicts.c.prediction_seq, later.c.seq > verdicts.c.seq)
+    last = and_(of_this, ~newer)
     if verdict == "none":
         return or_(~exists().where(of_this), exists().where(last, verdicts.c.verdict == "withdrawn"))
     return exists().where(last, verdicts.c.verdict == verdict)

@@ -22,7 +22,7 @@ from .errors import Flaw, InvalidInput, pointer
 from .stages import stage
 
 MAX_BATCH = 1000
-_WHOLE_TEXT = re.compile(r"[+-]?[0-9]+(\.0*)?")
+_WHOLE_TEXT = re.compile(r"[+-]?[0-9]+")
 _NUMBER_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEAN_TEXT = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -155,7 +155,7 @@ def from_text(field: Field, text: str, missing: Sequence[str] = NOTHING) -> Valu
             return None
         raise Broken(MISSING.code, MISSING.detail)
     if field.kind in ("number", "integer") and _WHOLE_TEXT.fullmatch(trimmed):
-        return int(trimmed.partition(".")[0]) if len(trimmed) < 400 else math.copysign(math.inf, -(trimmed[0] == "-"))
+        return int(trimmed) if len(trimmed) < 400 else math.copysign(math.inf, -(trimmed[0] == "-"))
     if field.kind in ("number", "integer") and _NUMBER_TEXT.fullmatch(trimmed):
         return float(trimmed)
     if field.kind == "boolean":

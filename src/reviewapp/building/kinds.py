@@ -115,9 +115,8 @@ def named_kind(name: str, column: str, cells: Sequence[str]) -> Kind:
         return Kind("date", why, date_format=found[0])
     wrong = next((cell for cell in stripped if not (is_number(cell) and abs(float(cell)) <= INT64_MAX)), None)
     if wrong is not None:
-        raise UsageError(
-            f"Column {column!r} is no number of 64 bits: it holds {wrong!r}; if that means missing, add --na {wrong!r}."
-        )
+        hint = f"if that means missing, add --na {wrong!r}." if not is_number(wrong) else "give it in a larger unit."
+        raise UsageError(f"Column {column!r} is no number of 64 bits: it holds {wrong!r}; {hint}")
     return Kind("integer" if all(map(_INTEGER.fullmatch, stripped)) else "number", why)
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from .. import dates
-from .kinds import DATE_FORMATS, FEW_VALUES, is_date, is_number
+from .kinds import DATE_FORMATS, FEW_VALUES, is_date, is_integer, is_number
 
 PROBABLE_MARKERS = {
     "", "?", "na", "n/a", "n.a.", "null", "none", "nan", "-", "--", ".", "\\n", "<na>",
@@ -62,6 +62,8 @@ def looks_like(cells: Sequence[str]) -> str | None:
     if are_dressed_numbers(cells):
         return "looks like numbers with commas or signs; written plainly, as 1234.5, they would be numbers"
     counts = Counter(cells)
+    if all(is_number(cell.strip()) for cell in counts) and not all(is_integer(cell.strip()) for cell in counts):
+        return "looks like numbers, some of them beyond 64 bits: in a larger unit they would be numbers"
     numbers = Counter({cell: n for cell, n in counts.items() if not is_number(cell.strip())})
     written = _likeliest_format(counts)
     days = Counter({cell: n for cell, n in counts.items() if not is_date(cell.strip(), written)}) if written else counts
