@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.building.figures import PERSON
 from reviewapp.cli import main
+from reviewapp.prediction import Call
 from reviewapp.release import Release
 from reviewapp.trust import TrustedTypes
 
@@ -29,8 +31,9 @@ from . import tables
 
 OWN = """
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.compose import make_column_transformer
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
@@ -87,6 +90,34 @@ nameless = make_pipeline(FunctionTransformer(lambda X: X[["a"]]), LogisticRegres
 own, fails, fails_later, rules, stranger = Own(), Fails(), FailsLater(), Rules(), Rules("perhaps")
 half = SelfTrainingClassifier()
 number = 3
+
+
+class AsAWhole(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X - X.mean()
+
+
+LEVELS = OneHotEncoder(handle_unknown="ignore")
+positions = make_pipeline(make_column_transformer((StandardScaler(), [0]), (LEVELS, [1])), LogisticRegression())
+mask = make_pipeline(
+    make_column_transformer((LEVELS, [False, True]), (StandardScaler(), [True, False])), LogisticRegression()
+)
+span = make_pipeline(
+    make_column_transformer((StandardScaler(), slice("a", "a")), (LEVELS, slice(1, 2))), LogisticRegression()
+)
+selected = make_pipeline(
+    make_column_transformer(
+        (StandardScaler(), make_column_selector(dtype_include="number")),
+        (LEVELS, make_column_selector(dtype_include=object)),
+    ),
+    LogisticRegression(),
+)
+passed = make_pipeline(make_column_transformer(("passthrough", ["a", "c"])), LogisticRegression())
+whole = make_pipeline(make_column_transformer((AsAWhole(), ["a"])), LogisticRegression())
+drawn = DummyClassifier(strategy="stratified")
 
 
 def made():
@@ -334,6 +365,7 @@ def test_rows_that_a_corrected_contract_refuses_are_put_aside(folder: Path) -> N
         ),
         (lambda d: d["properties"]["b"].update(enum="x"), (), "enum must be a list"),
         (lambda d: d["properties"]["b"].update({"x-reviewapp-missing": "?"}), (), "x-reviewapp-missing"),
+        (lambda d: d["properties"]["a"].update(examples=["x"]), (), "Field 'a': its example is not one that it allows"),
         (lambda d: None, ("--drop", "a"), "field 'a', which an option takes out"),
         (lambda d: None, ("--drop", "a", "--number", "a"), "Column 'a' cannot be both --drop and --number"),
         (lambda d: None, ("--text", "b"), "'b' is category, and --text"),
@@ -367,6 +399,20 @@ def test_any_classifier_is_taken_calibrated_and_with_one_job(folder: Path, name:
     jobs = [value for key, value in release.model.get_params().items() if key.endswith("n_jobs")]
     assert set(jobs) <= {1, None}
     assert release.model.estimator.__class__.__name__ != "GridSearchCV"
+
+
+@pytest.mark.parametrize("name", ["positions", "mask", "span", "selected", "passed"])
+def test_a_linear_pipeline_is_explained_exactly_however_it_names_its_columns(folder: Path, name: str) -> None:
+    rows = [[a, b, "true" if i % 3 else "false", y] for i, (a, b, y) in enumerate(tables.plain())]
+    tables.write(folder / "t.csv", ["a", "b", "c", "y"], rows)
+    drop = ("--drop", "b") if name == "passed" else ("--drop", "c")
+    release = built(folder, "--data", "t.csv", "--target", "y", "--pipeline", f"own:{name}", *drop)
+    asked = [one.input for one in release.golden]
+    for made in ModelAdapter(release).predict(asked, Call(dry_run=True), explain=True):
+        told = made.explanation
+        assert told["method"] == "linear"
+        odds = math.log(made.output["probabilities"][told["label"]] / made.output["probabilities"][told["against"]])
+        assert told["intercept"] + sum(one["contribution"] for one in told["fields"]) == pytest.approx(odds, rel=1e-4)
 
 
 def test_a_pipeline_without_a_seed_gets_one(folder: Path) -> None:
@@ -477,6 +523,9 @@ def _frame(release: Release) -> Any:
         (("--pipeline", "own:fails_later"), "does not answer a row of the table: RuntimeError: not today"),
         (("--pipeline", "own:regressor"), "is a regressor, and the target is taken for a classification"),
         (("--pipeline", "own:nameless"), "define it in a module"),
+        (("--pipeline", "own:whole", "--trust", "own.AsAWhole"), "otherwise when it is asked alone than among others"),
+        (("--pipeline", "own:drawn"), "otherwise when it is asked alone than among others"),
+        (("--coverage", "nan"), "--coverage is nan, and must lie from 0.5 to 0.99"),
         (("--pipeline", "own:half"), "--pipeline own:half is not whole: AttributeError"),
         (("--pipeline", "own:number"), "has none of predict_proba, decision_function, predict"),
         (("--pipeline", "own:stranger"), "answers 'perhaps'"),
@@ -581,7 +630,13 @@ class FirstWord(Throws):
         return np.column_stack([1 - share, share])
 
 
-class Raises(Throws):
+class Elsewhere(Throws):  # answers otherwise in another process than the one that builds
+    def predict_proba(self, X):
+        share = 0.9 if sys.argv[0].endswith("proof.py") else 0.1
+        return np.full((len(X), 2), [share, 1 - share])
+
+
+class Raises(Elsewhere):
     def predict(self, X):
         raise NotImplementedError("only probabilities")
 
@@ -606,7 +661,7 @@ class Column(Scores):
 
 
 throws, flat, bare, first_word = Throws(), Flat(), Bare(), FirstWord()
-raises, wide, scores, column = Raises(), Wide(), Scores(), Column()
+raises, wide, scores, column, elsewhere = Raises(), Wide(), Scores(), Column(), Elsewhere()
 pairs = make_pipeline(make_column_transformer(("passthrough", ["a", "c"])), SVC(decision_function_shape="ovo"))
 level, by_b = levels("b"), levels("b")
 outliers, clusters = IsolationForest(), KMeans(2)
@@ -630,9 +685,10 @@ def more(folder: Path) -> Path:
         (("--widest-interval", "nan"), "--widest-interval is nan"),
         (("--cost-wrong", "inf"), "below --cost-wrong (inf)"),
         (
-            ("--pipeline", "more:throws", "--trust", "more.Throws"),
+            ("--pipeline", "more:elsewhere", "--trust", "more.Elsewhere"),
             "would not be accepted by a service: Golden request 1",
         ),
+        (("--pipeline", "more:throws", "--trust", "more.Throws"), "otherwise when it is asked alone"),
         (("--pipeline", "more:flat", "--trust", "more.Flat"), "an array of shape (1,), and (rows, labels) is needed"),
         (("--pipeline", "more:raises"), "fails in its predict: NotImplementedError: only probabilities"),
         (("--pipeline", "more:wide"), "gives 3 probabilities a row, and has 2 classes"),

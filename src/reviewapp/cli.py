@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,8 @@ def build(context: click.Context, /, review_contract: bool, **options: Any) -> N
         _write_contract(order)
         return
     parts = _parts()
+    # of a pipeline that was fitted without names; it is told once that its columns go by their order
+    warnings.filterwarnings("ignore", message="X has feature names, but")
     with tqdm(total=STEPS, bar_format="{desc:<18}{bar:30} {n_fmt}/{total_fmt} {elapsed}", file=sys.stderr) as bar:
 
         def progress(step: str) -> None:

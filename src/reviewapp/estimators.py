@@ -23,6 +23,7 @@ from .errors import ReleaseRefused, UntrustedTypes
 
 # Compiled or private parts of scikit-learn's own estimators, which skops leaves to its users to trust; and ours.
 TRUSTED_TYPES = (
+    "builtins.object",  # the class of texts in a frame, as a selector of columns names it
     "functools.partial",  # what it calls is looked at as well
     "numpy.dtype",
     "numpy.mean",
@@ -33,11 +34,13 @@ TRUSTED_TYPES = (
     "reviewapp.transformers.Words",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
     "scipy.interpolate._bsplines.BSpline",
+    "scipy.sparse._csr.csr_matrix",
     "sklearn._loss.loss.HalfTweedieLoss",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.calibration._TemperatureScaling",
+    "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.feature_selection._univariate_selection.f_classif",
     "sklearn.feature_selection._univariate_selection.f_regression",
@@ -54,6 +57,7 @@ TRUSTED_TYPES = (
     "sklearn.metrics._classification.balanced_accuracy_score",
     "sklearn.model_selection._split.KFold",
     "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.multiclass._ConstantPredictor",
     "sklearn.neighbors._ball_tree.BallTree",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",

@@ -61,7 +61,8 @@ class LinearParts:
             place = transformer.output_indices_[name]
             if place.start == place.stop:
                 continue
-            owners = _owners(step, [columns] if isinstance(columns, str) else list(columns), place.stop - place.start)
+            named = _named(columns, getattr(transformer, "feature_names_in_", None))
+            owners = None if named is None else _owners(step, named, place.stop - place.start)
             if owners is None or place.start != len(owner):
                 return None
             owner += owners
@@ -99,7 +100,8 @@ class LinearParts:
         }
 
     def _contributions(self, frame: pd.DataFrame, coefficients: NDArray[np.float64]) -> list[dict[str, Any]]:
-        features = sparse.csr_array(self.transformer.transform(frame))
+        made = self.transformer.transform(frame)  # of mixed columns that pass through, an array of objects
+        features = sparse.csr_array(made if sparse.issparse(made) else np.asarray(made, dtype=np.float64))
         parts = features.data * coefficients[features.indices]
         by_field: dict[str, float] = dict.fromkeys(frame.columns, 0.0)
         by_term: dict[str, list[tuple[str, float]]] = {}
@@ -117,6 +119,21 @@ class LinearParts:
                 shown["other_terms"] = sum(c for _, c in ranked[SHOWN_TERMS:])
             fields.append(shown)
         return fields
+
+
+def _named(columns: Any, names: Sequence[str] | None) -> list[str] | None:
+    """Return the names that a ColumnTransformer's columns stand for, which may be positions, a mask or a slice."""
+    if isinstance(columns, str):
+        return [columns]
+    if names is None:
+        return None
+    known = pd.DataFrame(columns=list(names))
+    if isinstance(columns, slice):
+        by_name = isinstance(columns.start, str) or isinstance(columns.stop, str)
+        return list((known.loc[:, columns] if by_name else known.iloc[:, columns]).columns)
+    if all(isinstance(column, str) for column in columns):
+        return list(columns)
+    return list(known.columns[np.asarray(columns)])
 
 
 def _owners(step: Any, columns: list[str], width: int) -> list[str] | None:

@@ -118,6 +118,8 @@ def _check_numbers(order: Order) -> None:
             f"--cost-review ({order.cost_review:g}) must lie above 0 and below --cost-wrong ({order.cost_wrong:g}): "
             "else everything, or nothing, would go to a person."
         )
+    if not 0.5 <= order.coverage <= 0.99:  # not-a-number is no number of any range
+        raise UsageError(f"--coverage is {order.coverage:g}, and must lie from 0.5 to 0.99.")
     if order.widest_interval is not None and not (order.widest_interval >= 0 and math.isfinite(order.widest_interval)):
         raise UsageError(f"--widest-interval is {order.widest_interval:g}, and must be a number, 0 or more.")
 

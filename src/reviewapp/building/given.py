@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def _look_here() -> None:
 def folder_of(type_name: str) -> Path:
     """Return the folder from which the module of a type is imported; of a package that is the one it lies in."""
     top = sys.modules[type_name.partition(".")[0]]
-    paths = list(getattr(top, "__path__", [])) or [str(top.__file__)]
+    paths = list(getattr(top, "__path__", [])) or [getattr(top, "__file__", None) or os.__file__]
     return Path(paths[0]).resolve().parent
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from .. import release as releases
 from ..adapter import ModelAdapter
 from ..errors import ReleaseRefused, ReviewappError
+from ..prediction import Call
 from ..trust import TrustedTypes
 
 
@@ -36,7 +37,10 @@ def prove(folder: Path, trust: TrustedTypes, own: Mapping[str, Path]) -> None:
 
 
 def _accept(folder: Path, trusted: Sequence[str]) -> None:
-    ModelAdapter(releases.read(folder, trusted=tuple(trusted))).check_golden()
+    adapter = ModelAdapter(releases.read(folder, trusted=tuple(trusted)))
+    adapter.check_golden()
+    asked = [one.input for one in adapter.release.golden]
+    adapter.predict(asked, Call(dry_run=True), compare=True, explain=True)  # a page asks for all of it
 
 
 def main(folder: str, instance: str) -> int:

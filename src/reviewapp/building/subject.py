@@ -11,6 +11,7 @@ from typing import Any
 from .. import strictjson
 from ..contract import Contract, Outcome, Record
 from ..errors import ContractError, NotJSON, UsageError
+from ..schemas import Broken, checker
 from . import given
 from .infer import Asked, ColumnReport, check_columns, default_name, infer
 from .kinds import is_number
@@ -148,6 +149,14 @@ def read_contract(path: Path, table: Table, asked: Asked) -> Contract:
             f"--contract {path} is about {contract.outcome.name!r} (x-reviewapp-output, name), and --target names "
             f"{asked.target!r}."
         )
+    for one in contract.fields:
+        try:
+            if one.example is not None:
+                checker(one)(one.example)
+        except Broken as error:
+            raise UsageError(
+                f"--contract {path}: Field {one.name!r}: its example is not one that it allows. {error.flaw.detail}"
+            ) from None
     by_name = {one.name: one for one in contract.fields}
     for column in [*asked.drop, *([] if asked.time is None else [asked.time]), asked.target]:
         if column in by_name:

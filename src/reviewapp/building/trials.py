@@ -23,6 +23,7 @@ from .given import METHODS, said
 from .kinds import sorted_values
 
 STRANGE = "\u2026"  # a text that no table holds
+ALONE = 12  # rows that are asked one by one, too
 SLACK = 0.01  # a share of rows at which ties may fall otherwise
 
 
@@ -50,11 +51,32 @@ def check_answers(estimator: Any, contract: Contract, records: Sequence[Record],
     whole = _whole(records)
     try_rows([whole], "a row of the table")
     try_rows(records, "rows of the table")
+    method = next(name for name in methods if hasattr(estimator, name))
+    _check_alone(estimator, method, contract, records[:ALONE], option)
     nothing = {one.name: None for one in contract.fields if one.nullable}
     for name in nothing:
         try_rows([{**whole, name: None}], f"a request whose {name!r} is null, as in the table")
     if nothing:
         try_rows([{**whole, **nothing}], "a request in which all is null that may be")
+
+
+def _check_alone(estimator: Any, method: str, contract: Contract, records: Sequence[Record], option: str) -> None:
+    """Raise UsageError where the answer to a row depends on the rows beside it, or on when it is asked."""
+
+    def answers(rows: Sequence[Record]) -> Any:
+        return np.asarray(_ask(estimator, method, to_frame(contract, rows), option))
+
+    together, alone = answers(records), np.concatenate([answers([record]) for record in records])
+    same = (
+        np.allclose(together.astype(np.float64), alone.astype(np.float64), rtol=1e-9, atol=1e-9)
+        if together.dtype.kind in "biuf"
+        else bool((together == alone).all())
+    )
+    if not same:
+        raise UsageError(
+            f"{option} answers a row of the table otherwise when it is asked alone than among others: "
+            "its answer must depend on the row, and on nothing else."
+        )
 
 
 def narrowed(
