@@ -95,7 +95,7 @@ def test_a_mistake_stands_by_the_field_and_on_top_and_nothing_moves(
     page: FlaskClient, parts: Parts, path: str, release: Release, sent: dict[str, str], says: list[str]
 ) -> None:
     response = page.post(path, data=sent)
-    assert response.status_code == 422
+    assert response.status_code in (409, 422)  # 409: it is right but for what the move would break
     shown = Page(response.text)
     assert shown.title.startswith("Mistakes: Promote")
     for words in says:

@@ -37,7 +37,11 @@ SIGNED_OUT = {"/sign-in", "/contract"}
 def pages(app: Flask, made: str) -> list[str]:
     """Every page there is: what the routes of the blueprint say, with an id and a version filled in."""
     rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("ui.")]
-    shown = [rule for rule in rules if "GET" in (rule.methods or ()) and rule.endpoint != "ui.evidence_file"]
+    shown = [
+        rule
+        for rule in rules
+        if "GET" in (rule.methods or ()) and rule.endpoint != "ui.evidence_file" and not rule.rule.endswith(".json")
+    ]
     return [rule.rule.replace("<prediction_id>", made).replace("<int:version>", "1") for rule in shown]
 
 

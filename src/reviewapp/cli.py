@@ -128,6 +128,10 @@ def _print_welcome(parts: Parts) -> None:
     "--coverage", type=click.FloatRange(0.5, 0.99), default=0.9, help="Share of intervals that hold the truth."
 )
 @click.option("--widest-interval", type=float, help="A wider one needs a person.  [default: the baseline's]")
+@click.option(
+    "--blind-share", type=click.FloatRange(0, 1), default=0.1, help="Of the queue, judged before the options show."
+)
+@click.option("--reason", multiple=True, metavar="TEXT", help="Offer this reason for a verdict.  [default: four]")
 @click.option("--review-contract", is_flag=True, help="Write contract.json and a report on it, and stop.")
 @click.pass_context
 def build(context: click.Context, /, review_contract: bool, **options: Any) -> None:

@@ -9,14 +9,14 @@
   transformers estimators trust release  the model, and the release itself
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
-3 store ledger registry accounts         keeping: predictions, the live release, who may do what
+3 store desk ledger registry accounts    keeping: predictions, what waits, the live release, who may do what
 3 openapi wording snippets               the contract as a document, a prediction in words, a request to copy
 4 evaluation golden monitoring           what a release says of itself, and its ledger of it
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
-6 lookups pages                          what both doors look up; what each page shows
-7 api ui server                          the doors, and gunicorn
+6 lookups                                what both doors look up
+7 api ui/ server                         the doors, and gunicorn
 8 factory    9 cli __main__              joined together, and the command
 
 A file imports only files that come before it; a test holds it to that.
@@ -39,6 +39,7 @@ from .accounts import Accounts
 from .adapter import ModelAdapter
 from .api import api, health
 from .config import Settings, load_settings
+from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
 from .ledger import Ledger
 from .parts import EXTENSION, Parts
@@ -87,7 +88,7 @@ def make_parts(settings: Settings) -> Parts:
         return ModelAdapter(release, sinks=[ledger.add_predictions])
 
     registry = Registry(settings.releases, store, make_adapter, trusted=TrustedTypes(settings.instance).names)
-    return Parts(settings, store, ledger, registry, Accounts(store))
+    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store))
 
 
 def _finish(response: Response) -> Response:

@@ -28,8 +28,9 @@ from sqlalchemy import (
     select,
 )
 
+from . import desk
 from .errors import Conflict, Flaw, InvalidInput, KeyReused, NotFound
-from .prediction import Call, IdempotencyKey, Prediction, Verdict, timestamp, utcnow
+from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
 from .stages import stage
 from .store import Store, idempotency_keys, predictions, verdicts
@@ -54,6 +55,7 @@ class Ledger:
         """Keep predictions, and the key they answer to, in one commit; the adapter's sink."""
         with self._store.writing() as connection:
             connection.execute(insert(predictions), [_as_row(prediction) for prediction in made])
+            desk.join(connection, made)
             if call.key is not None:
                 now = self._clock()
                 connection.execute(
@@ -69,18 +71,26 @@ class Ledger:
                     )
                 )
 
-    def add_verdict(self, prediction_id: str, verdict: Verdict) -> Prediction:
+    def add_verdict(self, prediction_id: str, verdict: Verdict, *, own_answer: bool = False) -> Prediction:
         """Append a verdict and return the prediction with all of them; raise NotFound.
 
-        The same verdict of the same person again (a retry, a second click) is the one that is there.
+        The same verdict of the same person again (a retry, a second click) is the one that is there. It counts as
+        blind where the options were hidden from its author, and it says what they themselves think: `own_answer`, a
+        correction, or not to know.
         """
         with self._store.writing() as connection:
             row = _row_of(connection, prediction_id)
             given = _with_verdicts(connection, [row])[0].verdicts
-            if given and replace(given[-1], created_at=verdict.created_at) == verdict:
+            if given and replace(given[-1], created_at=verdict.created_at, blind=verdict.blind) == verdict:
                 return _prediction(row, given)
+            own = own_answer or verdict.verdict in ("corrected", "unsure")
+            verdict = replace(verdict, blind=own and desk.is_blind(connection, prediction_id, verdict.author))
             connection.execute(insert(verdicts).values(prediction_seq=row["seq"], **vars(verdict)))
-            return _prediction(row, [*given, verdict])
+            judged = _prediction(row, [*given, verdict])
+            desk.leave(connection, prediction_id)
+            if verdict.verdict == "withdrawn":
+                desk.join(connection, [judged], front=True)
+            return judged
 
     def withdraw_verdict(self, prediction_id: str, author: str) -> Prediction:
         """Take the verdict that holds back, by one more row; raise NotFound where none holds."""
@@ -218,6 +228,7 @@ def _as_row(prediction: Prediction) -> dict[str, Any]:
         "release_version": release.version,
         "release_digest": release.digest,
         "label": prediction.output.get("label"),
+        "doubt": doubt(prediction.output),
     }
 
 

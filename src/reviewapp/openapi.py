@@ -117,6 +117,7 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
                 "note": NULLABLE_TEXT,
                 "author": TEXT,
                 "created_at": TIME,
+                "blind": {"type": "boolean", "description": "Given before the options were shown."},
             },
             {"label": NULLABLE_TEXT, "value": NUMBER},
         ),

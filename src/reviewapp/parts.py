@@ -10,6 +10,7 @@ from werkzeug.local import LocalProxy
 
 from .accounts import Accounts
 from .config import Settings
+from .desk import Desk
 from .ledger import Ledger
 from .registry import Registry
 from .store import Store
@@ -22,6 +23,7 @@ class Parts:
     settings: Settings
     store: Store
     ledger: Ledger
+    desk: Desk
     registry: Registry
     accounts: Accounts
 

@@ -45,8 +45,9 @@ class Policy:
 
     An answer is `auto` where its confidence reaches `threshold` (a label), or its interval, which holds the truth with
     the probability `coverage`, is no wider than `widest_interval` (a value), and no other reason speaks against it. The
-    share `audit_share` of these is drawn by lot for a person to check. Options are
-    compared by `primary_metric`.
+    share `audit_share` of these is drawn by lot for a person to check. Of all that a person looks at in the queue, the
+    share `blind_share`, by lot too, is answered by them before they see what the options say; `reason_options` are
+    offered beside the note. Options are compared by `primary_metric`.
     """
 
     cost_wrong: float
@@ -58,6 +59,13 @@ class Policy:
     review_disagreement: bool = False
     primary_metric: str = PRIMARY_METRICS[0]
     audit_share: float = 0.1
+    blind_share: float = 0.1
+    reason_options: tuple[str, ...] = (
+        "Several answers fit",
+        "The request leaves out what matters",
+        "The wording misled it",
+        "The rule itself is not clear",
+    )
     rollback: RollbackRule
 
     def reasons(self, output: Mapping[str, Any], *, outside_seen: bool, disagree: bool) -> list[str]:
@@ -78,8 +86,11 @@ class Policy:
 
         The id is random, and made after the request was sent: no caller can choose what is checked.
         """
-        drawn = int.from_bytes(hashlib.sha256(prediction_id.encode()).digest()[:8], "big")
-        return drawn < self.audit_share * 2**64
+        return _drawn(prediction_id, self.audit_share)
+
+    def blind(self, prediction_id: str) -> bool:
+        """Return whether a person answers before they see the options; drawn apart from what is audited."""
+        return _drawn(f"blind:{prediction_id}", self.blind_share)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -87,15 +98,24 @@ class Policy:
     @classmethod
     def from_json(cls, document: Any) -> Policy:
         """Read `policy.json`; raise ReleaseRefused naming what is missing or wrong."""
-        policy = _members(document, cls, "policy.json")
+        since_then = _BEFORE_THE_QUEUE if isinstance(document, Mapping) else {}
+        policy = _members({**since_then, **document} if since_then else document, cls, "policy.json")
         rollback = _members(policy["rollback"], RollbackRule, "policy.json, rollback")
-        return cls(**{**policy, "rollback": RollbackRule(**rollback)})
+        reasons = tuple(policy["reason_options"])
+        return cls(**{**policy, "rollback": RollbackRule(**rollback), "reason_options": reasons})
+
+
+def _drawn(name: str, share: float) -> bool:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < share * 2**64
 
 
 def _width(output: Mapping[str, Any]) -> float:
     return float(output["high"] - output["low"]) if "high" in output else 0.0
 
 
+_BEFORE_THE_QUEUE = {"blind_share": 0.0, "reason_options": []}  # what releases of older versions do not state
+MAX_REASON_OPTIONS, LONGEST_REASON = 12, 100
+_SHARES = {"audit_share", "blind_share"}
 _BETWEEN_0_AND_1 = {"limit", "confidence", "coverage"}
 _NAMES = {"primary_metric": PRIMARY_METRICS, "metric": METRICS, "action": ACTIONS}
 
@@ -112,17 +132,31 @@ def _members(document: Any, kind: type, where: str) -> dict[str, Any]:
             raise ReleaseRefused(f"{where}: {name} must be true or false.")
         if value is None and str(of).endswith("| None"):
             continue
+        if str(of).startswith("tuple") and not _short_texts(value):
+            raise ReleaseRefused(
+                f"{where}: {name} must be a list of {MAX_REASON_OPTIONS} different texts at most, "
+                f"each of 1 to {LONGEST_REASON} characters."
+            )
         if str(of).startswith("float") and not (number and value >= 0):
             raise ReleaseRefused(f"{where}: {name} must be a number, 0 or more.")
         if of == "int" and not (number and isinstance(value, int) and value >= 0):
             raise ReleaseRefused(f"{where}: {name} must be a whole number, 0 or more.")
-        if name == "audit_share" and value > 1:
+        if name in _SHARES and value > 1:
             raise ReleaseRefused(f"{where}: {name} must be 1 at most.")
         if name in _BETWEEN_0_AND_1 and not 0 < value < 1:
             raise ReleaseRefused(f"{where}: {name} must lie between 0 and 1, and be neither.")
         if name in _NAMES and value not in _NAMES[name]:
             raise ReleaseRefused(f"{where}: {name} must be {' or '.join(_NAMES[name])}.")
     return dict(document)
+
+
+def _short_texts(value: Any) -> bool:
+    right = isinstance(value, Sequence) and not isinstance(value, str) and len(value) <= MAX_REASON_OPTIONS
+    return (
+        right
+        and all(isinstance(one, str) and one.isprintable() and 1 <= len(one.strip()) <= LONGEST_REASON for one in value)
+        and len(set(value)) == len(value)
+    )
 
 
 def choose_threshold(

@@ -28,6 +28,7 @@ class Verdict:
     note: str | None
     author: str
     created_at: str
+    blind: bool = False  # given before the options were shown
 
     @property
     def right(self) -> str | None:
@@ -43,6 +44,7 @@ class Verdict:
             "note": self.note,
             "author": self.author,
             "created_at": self.created_at,
+            "blind": self.blind,
         }
 
 
@@ -157,6 +159,11 @@ def differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     if "label" in one:
         return bool(one["label"] != other["label"])
     return bool(one["low"] > other["high"] or other["low"] > one["high"])
+
+
+def doubt(output: Mapping[str, Any]) -> float:
+    """Return how far an answer is from being sure: 1 - its confidence, or the width of its interval."""
+    return float(1 - output["confidence"] if "label" in output else output["high"] - output["low"])
 
 
 def verdict_of(values: Mapping[str, Any], author: str, now: datetime) -> Verdict:

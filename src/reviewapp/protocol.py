@@ -33,6 +33,7 @@ from .stages import begin, stage
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
+TWIN = ".json"  # the end of the address of a page's JSON twin
 FORM_TYPE = "application/x-www-form-urlencoded"
 MAX_FORM_FIELDS = 10_000
 BODY_PAUSE = 10.0  # seconds without a byte after which a body counts as broken off
@@ -177,7 +178,10 @@ def _refuse_twice(where: str, names: Sequence[str]) -> None:
 
 
 def wants_json() -> bool:
-    """Whether the client would rather have JSON than a page."""
+    """Whether the client would rather have JSON than a page: its address says so, or its Accept header does."""
+    asked = request.path if request.url_rule is None else request.url_rule.rule
+    if asked.endswith(TWIN):
+        return True
     kinds = request.accept_mimetypes
     return kinds[JSON_TYPE] > kinds["text/html"]
 

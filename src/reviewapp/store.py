@@ -85,8 +85,11 @@ predictions = Table(
     Column("comparison", JSON(none_as_null=True)),
     Column("explanation", JSON(none_as_null=True)),
     Column("audit", Boolean, nullable=False, server_default=false()),
-    Index(None, "reference"),
-    Index(None, "created_at"),
+    Column("doubt", Float),  # how far the answer is from being sure: 1 - confidence, or the width of the interval
+    # what History filters and sorts by; each ends with the row's own number, which is the order of the pages
+    *(Index(None, name, "seq") for name in ("label", "decision", "source", "option", "audit", "reference", "doubt")),
+    Index(None, "created_at", "seq"),
+    Index(None, "release_digest", "decision", "seq"),
 )
 
 verdicts = Table(
@@ -101,7 +104,55 @@ verdicts = Table(
     Column("note", Text),
     Column("author", Text, nullable=False),
     Column("created_at", String(24), nullable=False),
+    Column("blind", Boolean, nullable=False, server_default=false()),  # given before the options were seen
     Index(None, "prediction_seq", "seq"),
+    Index(None, "verdict", "prediction_seq"),
+    Index(None, "author", "created_at"),
+)
+
+# What waits for a person, each record once. It can be told from the two tables above; it is kept, so that the next
+# record is found at once. `place` is the order; a lease gives a record to one reviewer for a while.
+queue = Table(
+    "queue",
+    metadata,
+    Column("prediction_id", ForeignKey(predictions.c.id), primary_key=True),
+    Column("why", String(32), nullable=False),  # the first reason of the decision, or `audit`
+    Column("place", Integer, nullable=False),
+    Column("leased_to", Text),
+    Column("leased_until", String(24)),
+    Column("blind", Boolean, nullable=False, server_default=false()),
+    Index(None, "place"),
+    Index(None, "leased_to"),
+    Index(None, "why"),
+)
+
+# A file that was sent on the Upload page: its rows as they came, and what became of each. `answered` counts the rows
+# that are done, from the first on; it changes in the same commit as what these rows were answered with.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("created_at", String(24), nullable=False),
+    Column("release_digest", String(71), nullable=False),
+    Column("delimiter", String(1), nullable=False),
+    Column("header", JSON, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("answered", Integer, nullable=False),
+    Column("summary", JSON, nullable=False),
+    Index(None, "client", "created_at"),
+)
+
+upload_rows = Table(
+    "upload_rows",
+    metadata,
+    Column("upload_id", ForeignKey(uploads.c.id), primary_key=True),
+    Column("row", Integer, primary_key=True),  # from 1 on
+    Column("line", Integer, nullable=False),  # of the file, where the row begins
+    Column("cells", JSON, nullable=False),
+    Column("prediction_id", ForeignKey(predictions.c.id)),
+    Column("problem", Text),
 )
 
 release_events = Table(

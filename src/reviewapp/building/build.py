@@ -57,6 +57,8 @@ class Order:
     cost_review: float = 2.0
     coverage: float = 0.9
     widest_interval: float | None = None
+    blind_share: float = 0.1
+    reason: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,10 @@ def _release(
         cost_wrong=order.cost_wrong,
         cost_review=order.cost_review,
         rollback=RollbackRule(limit=order.cost_review / order.cost_wrong),
+        blind_share=order.blind_share,
     )
+    if order.reason:
+        costs = replace(costs, reason_options=order.reason)
     plain = releases.draft(of.contract, costs, model, baseline, SEED)
     calibrate, test = of.parts["calibrate"], of.parts["test"]
     release = replace(plain, policy=_policy(order, plain, calibrate))

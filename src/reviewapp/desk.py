@@ -1,0 +1,212 @@
+"""The queue of the review desk: what waits for a person, each record with one reviewer at a time.
+
+A record joins the queue in the commit that records it, and leaves it in the commit of its verdict; taking the verdict
+back puts it in front again. A lease gives a record to one reviewer; it ends by itself, so that nobody who goes home
+keeps one. The ledger's own tables say who judged what; this one only says who looks at what now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
+
+from .errors import Conflict, NotFound
+from .policy import REASONS
+from .prediction import Prediction, timestamp, utcnow
+from .store import Store, predictions, queue, verdicts
+
+LEASE = timedelta(minutes=15)
+AUDIT = "audit"  # why an automatic answer waits; others wait for the first reason of their decision
+WHY = (*REASONS, AUDIT)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A record that is with a reviewer until a time; a `blind` one hides the options until the verdict."""
+
+    prediction_id: str
+    until: str
+    blind: bool
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many records wait, by why they do, and how many of them are with other reviewers now."""
+
+    by_reason: dict[str, int]
+    with_others: int
+
+    @property
+    def left(self) -> int:
+        return sum(self.by_reason.values())
+
+    def as_json(self) -> dict[str, Any]:
+        return {"left": self.left, "with_others": self.with_others, "by_reason": self.by_reason}
+
+
+def join(connection: Connection, made: Iterable[Prediction], *, front: bool = False) -> None:
+    """Let those predictions wait that a person must look at: behind all others, or before them."""
+    waiting = [one for one in made if one.decision == "review" or one.audit]
+    if not waiting:
+        return
+    end = func.min(queue.c.place) if front else func.max(queue.c.place)
+    place = connection.scalar(select(func.coalesce(end, 0)))
+    step = -1 if front else 1
+    connection.execute(
+        insert(queue),
+        [
+            {"prediction_id": one.id, "why": [*one.reasons, AUDIT][0], "place": place + step * number}
+            for number, one in enumerate(waiting, 1)
+        ],
+    )
+
+
+def leave(connection: Connection, prediction_id: str) -> None:
+    """Let a record wait no longer."""
+    connection.execute(delete(queue).where(queue.c.prediction_id == prediction_id))
+
+
+def is_blind(connection: Connection, prediction_id: str, reviewer: str) -> bool:
+    """Whether a reviewer has a record before them whose options are hidden from them."""
+    mine = queue.c.prediction_id == prediction_id, queue.c.leased_to == reviewer
+    return bool(connection.scalar(select(queue.c.blind).where(*mine)))
+
+
+class Desk:
+    """Hands out what waits. `clock` returns the time as an aware datetime."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime] = utcnow) -> None:
+        self._store = store
+        self._clock = clock
+
+    def next(self, reviewer: str, blind: Callable[[str], bool]) -> Lease | None:
+        """Lease the record that the reviewer has already, else the next one that is with nobody; None: none is left.
+
+        `blind` says by a prediction's id whether it was drawn to be judged blind; one that anybody has judged before
+        is not.
+        """
+        free = or_(queue.c.leased_until.is_(None), queue.c.leased_until <= self._now())
+        with self._store.writing() as connection:
+            row = self._held(connection, reviewer)
+            if row is not None:
+                return self._lease(connection, row.prediction_id, reviewer, row.blind)
+            found = connection.scalar(select(queue.c.prediction_id).where(free).order_by(queue.c.place).limit(1))
+            if found is None:
+                return None
+            return self._lease(connection, found, reviewer, blind(found) and not _judged(connection, found))
+
+    def take(self, prediction_id: str, reviewer: str) -> Lease:
+        """Lease this record; raise NotFound where it does not wait, Conflict where another reviewer has it."""
+        with self._store.writing() as connection:
+            row = connection.execute(select(queue).where(queue.c.prediction_id == prediction_id)).first()
+            if row is None:
+                raise NotFound("This prediction does not wait for a person.")
+            if row.leased_to not in (None, reviewer) and row.leased_until > self._now():
+                raise _with_another()
+            return self._lease(connection, prediction_id, reviewer, row.blind and row.leased_to == reviewer)
+
+    def held(self, reviewer: str) -> Lease | None:
+        """Return what the reviewer has before them, or None."""
+        with self._store.reading() as connection:
+            row = self._held(connection, reviewer)
+            return None if row is None else Lease(row.prediction_id, row.leased_until, row.blind)
+
+    def skip(self, prediction_id: str, reviewer: str) -> None:
+        """Put a record behind all others; raise Conflict where it is not with this reviewer."""
+        last = select(func.max(queue.c.place) + 1).scalar_subquery()
+        with self._store.writing() as connection:
+            skipped = connection.execute(
+                update(queue)
+                .where(queue.c.prediction_id == prediction_id, queue.c.leased_to == reviewer)
+                .values(place=last, leased_to=None, leased_until=None, blind=False)
+            )
+            if not skipped.rowcount:
+                raise Conflict("You do not have this record; POST /api/v1/queue/next leases one.")
+
+    def check(self, prediction_id: str, reviewer: str) -> None:
+        """Raise Conflict where a record is with another reviewer, or was judged by one while it was with this one."""
+        with self._store.reading() as connection:
+            row = connection.execute(select(queue).where(queue.c.prediction_id == prediction_id)).first()
+            if row is not None:
+                if row.leased_to not in (None, reviewer) and row.leased_until > self._now():
+                    raise _with_another()
+                return
+            last = (
+                select(verdicts.c.author)
+                .join(predictions, predictions.c.seq == verdicts.c.prediction_seq)
+                .where(predictions.c.id == prediction_id)
+                .order_by(verdicts.c.seq.desc())
+            )
+            author = connection.scalar(last)
+            if author not in (None, reviewer):
+                raise Conflict(f"{author} has judged this record in the meantime; nothing of yours was recorded.")
+
+    def hidden(self, reviewer: str) -> set[str]:
+        """Return the ids of the predictions whose options are hidden from the reviewer until their verdict."""
+        query = select(queue.c.prediction_id).where(queue.c.leased_to == reviewer, queue.c.blind)
+        with self._store.reading() as connection:
+            return set(connection.scalars(query))
+
+    def waiting(self, reviewer: str) -> Waiting:
+        """Return how many records wait."""
+        by_reason = select(queue.c.why, func.count()).group_by(queue.c.why)
+        others = select(func.count()).where(self._leased(), queue.c.leased_to != reviewer)
+        with self._store.reading() as connection:
+            found = {why: int(n) for why, n in connection.execute(by_reason)}
+            shown = {why: found.pop(why) for why in WHY if why in found}
+            return Waiting(shown | found, int(connection.scalar(others) or 0))
+
+    def judged(self, reviewer: str, since: datetime) -> int:
+        """Return how many verdicts a reviewer has given since a time."""
+        mine = verdicts.c.author == reviewer, verdicts.c.created_at >= timestamp(since)
+        query = select(func.count()).where(*mine, verdicts.c.verdict != "withdrawn")
+        with self._store.reading() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def last(self, reviewer: str) -> str | None:
+        """Return the prediction that the reviewer judged last, where that verdict still holds."""
+        query = (
+            select(verdicts.c.prediction_seq, verdicts.c.seq)
+            .where(verdicts.c.author == reviewer)
+            .order_by(verdicts.c.created_at.desc(), verdicts.c.seq.desc())
+            .limit(1)
+            .subquery()
+        )
+        newer = exists().where(verdicts.c.prediction_seq == query.c.prediction_seq, verdicts.c.seq > query.c.seq)
+        given = select(predictions.c.id).join(query, predictions.c.seq == query.c.prediction_seq)
+        holds = exists().where(verdicts.c.seq == query.c.seq, verdicts.c.verdict != "withdrawn")
+        with self._store.reading() as connection:
+            found = connection.scalar(given.where(holds, ~newer))
+            return None if found is None else str(found)
+
+    def _now(self) -> str:
+        return timestamp(self._clock())
+
+    def _leased(self) -> ColumnElement[bool]:
+        return queue.c.leased_until > self._now()
+
+    def _held(self, connection: Connection, reviewer: str) -> Any:
+        mine = select(queue).where(queue.c.leased_to == reviewer, self._leased())
+        return connection.execute(mine.order_by(queue.c.place).limit(1)).first()
+
+    def _lease(self, connection: Connection, prediction_id: str, reviewer: str, blind: bool) -> Lease:
+        """Give a record to a reviewer, and take from them what they had before: one record at a time."""
+        until = timestamp(self._clock() + LEASE)
+        this = queue.c.prediction_id == prediction_id
+        others = queue.c.leased_to == reviewer, ~this
+        connection.execute(update(queue).where(*others).values(leased_to=None, leased_until=None, blind=False))
+        connection.execute(update(queue).where(this).values(leased_to=reviewer, leased_until=until, blind=blind))
+        return Lease(prediction_id, until, blind)
+
+
+def _judged(connection: Connection, prediction_id: str) -> bool:
+    this = select(predictions.c.seq).where(predictions.c.id == prediction_id).scalar_subquery()
+    return bool(connection.scalar(select(exists().where(verdicts.c.prediction_seq == this))))
+
+
+def _with_another() -> Conflict:
+    return Conflict("This record is with another reviewer now; nothing of yours was recorded.")

@@ -1,0 +1,57 @@
+"""What the pages that show an answer share: its story, the form for a verdict, copies of the request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from flask import request
+
+from .. import snippets
+from ..contract import Record
+from ..errors import Flaw, NotReady
+from ..forms import Input, Mistake, inputs, mistakes
+from ..parts import parts
+from ..prediction import Prediction
+from ..schemas import verdict_fields
+from ..security import client
+from ..wording import VERDICT_WORDS, Story, tell
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The form for a verdict; `mistakes` are those of what was sent last."""
+
+    inputs: list[Input]
+    mistakes: list[Mistake] = field(default_factory=list)
+
+
+def story(prediction: Prediction) -> Story:
+    try:
+        release = parts.registry.adapter().release
+    except NotReady:  # what was answered can be read, and judged, also while nothing answers
+        return tell(prediction)
+    return tell(prediction, release.contract, release.policy if release.id == prediction.release else None)
+
+
+def judgement(
+    prediction: Prediction, text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()
+) -> Judgement | None:
+    """Return the form for a verdict, or None for who may not give one."""
+    if not client().may("review"):
+        return None
+    drawn = inputs(
+        verdict_fields(prediction.outcome), text, flaws, form="verdict", blank="No other", words=VERDICT_WORDS
+    )
+    return Judgement(drawn, mistakes(drawn, flaws))
+
+
+def copies(record: Record | None) -> dict[str, str]:
+    """Return the request as programs send it, by the name of the language."""
+    if record is None:
+        return {}
+    base, token = request.url_root.rstrip("/"), parts.settings.auth == "token"
+    return {
+        "curl": snippets.curl(base, record, snippets.TOKEN if token else None),
+        "Python": snippets.python(base, record, token=token),
+    }

@@ -1,0 +1,183 @@
+"""Releases: what answers now, and the moves to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flask import url_for
+from flask.typing import ResponseReturnValue
+
+from .. import lookups
+from ..difference import Difference
+from ..errors import BreakingChange, Flaw, InvalidInput, NotReady, ReviewappError, pointer
+from ..forms import Input, Mistake, inputs, mistakes, typed
+from ..parts import parts
+from ..protocol import read_form
+from ..registry import BREAKING_CHANGE, ReleaseEvent, by_version, way_back
+from ..release import Release, ReleaseId
+from ..schemas import BREAKING, MOVE_REASON, move_request, promote_request
+from ..security import client, needs
+from ..wording import MEASURES, automatic_rule, measured
+from .base import Json, done, page, show, show_mistakes, ui
+
+
+@dataclass(frozen=True)
+class ReleasesPage:
+    """What answers now (`release`, and `active` for programs), what else there is, and how that came about.
+
+    `problem` says why nothing answers, or why the live release is not the one that does.
+    """
+
+    release: Release | None
+    active: Json | None
+    problem: str | None
+    releases: list[Json]
+    events: list[ReleaseEvent]
+
+    @property
+    def rows(self) -> list[tuple[Json, bool]]:
+        """(release, whether its version names it, so that it can be promoted) of each one."""
+        named = {version: one.digest for version, one in by_version(self.events).items()}
+        return [(one, not one["active"] and named.get(one["version"]) == one["digest"]) for one in self.releases]
+
+    @property
+    def earlier(self) -> ReleaseId | None:
+        """The release that a roll-back leads to, where there is one."""
+        way = way_back(self.events)
+        return way[-2] if len(way) > 1 else None
+
+    @property
+    def rule(self) -> str:
+        return automatic_rule(self.release.policy) if self.release else ""
+
+    @property
+    def measures(self) -> list[str]:
+        return [MEASURES[name][0] for name in self._measured]
+
+    @property
+    def figures(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
+        """(part of the data, option, (measure, figure) of each measure) of the evaluation."""
+        return [
+            (part.replace("_", " "), option, _figures(found, self._measured))
+            for part, options in self._results.items()
+            for option, found in options.items()
+        ]
+
+    @property
+    def _results(self) -> Mapping[str, Mapping[str, Json]]:
+        return self.release.evaluation.get("results", {}) if self.release else {}
+
+    @property
+    def _measured(self) -> list[str]:
+        """The measures that the evaluation has of any option."""
+        there = {name for options in self._results.values() for found in options.values() for name in found}
+        return [name for name in MEASURES if name in there]
+
+    def as_json(self) -> Json:
+        return {
+            "active": self.active,
+            "problem": self.problem,
+            "releases": self.releases,
+            "events": [event.as_json() for event in self.events],
+        }
+
+
+@dataclass(frozen=True)
+class MovePage:
+    """What a promotion, or a roll-back (`back`), changes from `live` to `target`, and the form that does it."""
+
+    back: bool
+    live: ReleaseId | None
+    target: ReleaseId
+    differences: Sequence[Difference]
+    inputs: list[Input]
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{'Roll back to' if self.back else 'Promote'} {self.target}"
+
+    @property
+    def breaking(self) -> bool:
+        return any(one.breaking for one in self.differences)
+
+    def as_json(self) -> Json:
+        return {
+            "live": None if self.live is None else self.live.as_json(),
+            "target": self.target.as_json(),
+            "differences": [one.as_json() for one in self.differences],
+            "breaking": self.breaking,
+        }
+
+
+@page("/releases")
+@needs("submit")
+def show_releases() -> ResponseReturnValue:
+    """What answers now, or why nothing does, and how that came about."""
+    try:
+        release, active, problem = parts.registry.adapter().release, lookups.active_release(), parts.registry.problem()
+    except NotReady as error:
+        release, active, problem = None, None, error.detail
+    return show("releases.html", ReleasesPage(release, active, problem, lookups.releases(), parts.registry.events()))
+
+
+@page("/releases/<int:version>/promote")
+@needs("admin")
+def confirm_promotion(version: int) -> ResponseReturnValue:
+    """What the promotion of a version changes, and the form that does it."""
+    return show("move.html", _promotion(version))
+
+
+@ui.post("/releases/<int:version>/promote")
+@needs("admin")
+def promote(version: int) -> ResponseReturnValue:
+    """Let another version answer from now on."""
+    text = typed((MOVE_REASON, BREAKING), read_form(parts.settings.max_body))
+    try:
+        reason, breaking = promote_request(text=True).load(text)
+        live = parts.registry.promote(version, reason, client().name, breaking).id
+    except (InvalidInput, BreakingChange) as error:
+        return show_mistakes("move.html", _promotion(version, text, error), error)
+    return done(url_for(".show_releases"), f"{live} answers from now on.")
+
+
+@page("/releases/rollback")
+@needs("admin")
+def confirm_roll_back() -> ResponseReturnValue:
+    """What a roll-back changes, and the form that does it."""
+    return show("move.html", _roll_back())
+
+
+@ui.post("/releases/rollback")
+@needs("admin")
+def roll_back() -> ResponseReturnValue:
+    """Let the release that was live before answer again."""
+    text = typed((MOVE_REASON,), read_form(parts.settings.max_body))
+    try:
+        live = parts.registry.roll_back(move_request(text=True).load(text), client().name).id
+    except InvalidInput as error:
+        return show_mistakes("move.html", _roll_back(text, error.errors), error)
+    return done(url_for(".show_releases"), f"{live} answers from now on.")
+
+
+def _promotion(version: int, text: dict[str, str] | None = None, error: ReviewappError | None = None) -> MovePage:
+    target, found = parts.registry.compare(version)
+    fields, flaws = [MOVE_REASON], list(error.errors) if isinstance(error, InvalidInput) else []
+    if any(one.breaking for one in found):
+        fields.append(replace(BREAKING, required=True, nullable=False))  # here it must be answered
+        if isinstance(error, BreakingChange) or (text is not None and not text.get(BREAKING.name)):
+            flaws.append(Flaw(pointer(BREAKING.name), BREAKING_CHANGE, "Say yes if the callers are ready for this."))
+    drawn = inputs(fields, text, flaws, form="move")
+    return MovePage(False, parts.registry.live(), target, found, drawn, mistakes(drawn, flaws))
+
+
+def _roll_back(text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()) -> MovePage:
+    target, found = parts.registry.compare_back()
+    drawn = inputs([MOVE_REASON], text, flaws, form="move")
+    return MovePage(True, parts.registry.live(), target, found, drawn, mistakes(drawn, flaws))
+
+
+def _figures(found: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(MEASURES[name][0], measured(name, found[name]) if name in found else "–") for name in names]
