@@ -115,6 +115,7 @@ def test_the_readme_names_every_folder() -> None:
 
 def test_one_style_sheet_and_one_script_stay_small() -> None:
     lines = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "static").iterdir()}
-    assert set(lines) == {"style.css", "page.js", "icon.svg"}
+    assert set(lines) == {"style.css", "page.js", "queue.js", "icon.svg"}
     assert lines["style.css"] <= 300
     assert lines["page.js"] <= 100
+    assert lines["queue.js"] <= 80

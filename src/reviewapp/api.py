@@ -97,7 +97,7 @@ def create_bulk() -> Response:
 @needs("submit")
 def get_prediction(prediction_id: str) -> Response:
     """Return a prediction with its input and its verdicts; with the role submit only one's own."""
-    return answer(lookups.prediction(prediction_id).as_record())
+    return answer(lookups.prediction(prediction_id, hidden=True).as_record())
 
 
 @api.get("/predictions")
@@ -112,7 +112,7 @@ def list_predictions() -> Response:
 @needs("review")
 def put_verdict(prediction_id: str) -> Response:
     """Append a verdict; the prediction with all of them is the answer."""
-    prediction = lookups.prediction(prediction_id)
+    prediction = lookups.prediction(prediction_id, hidden=True)
     values = verdict_request(prediction.outcome).load(read_json(parts.settings.max_body))
     return answer(lookups.add_verdict(prediction_id, values).as_record())
 
@@ -122,6 +122,29 @@ def put_verdict(prediction_id: str) -> Response:
 def delete_verdict(prediction_id: str) -> Response:
     """Take the verdict that holds back; the history keeps it."""
     return answer(parts.ledger.withdraw_verdict(prediction_id, client().name).as_record())
+
+
+# ---- queue ------------------------------------------------------------------------------------------------------
+
+
+@api.post("/queue/next")
+@needs("review")
+def next_in_queue() -> Response:
+    """Lease the next record that waits for a person; 204 where none is left. Until it is judged it stays the next."""
+    found = lookups.next_in_queue()
+    if found is None:
+        return Response(status=204)
+    lease, prediction = found
+    waiting = parts.desk.waiting(client().name)
+    return answer(prediction.as_record() | {"blind": lease.blind, "leased_until": lease.until, "left": waiting.left})
+
+
+@api.post("/queue/<prediction_id>/skip")
+@needs("review")
+def skip_in_queue(prediction_id: str) -> Response:
+    """Put a leased record behind all others that wait."""
+    parts.desk.skip(prediction_id, client().name)
+    return answer(parts.desk.waiting(client().name).as_json())
 
 
 def _predict_options() -> dict[str, Any]:

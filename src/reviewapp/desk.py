@@ -168,19 +168,18 @@ class Desk:
             return int(connection.scalar(query) or 0)
 
     def last(self, reviewer: str) -> str | None:
-        """Return the prediction that the reviewer judged last, where that verdict still holds."""
-        query = (
-            select(verdicts.c.prediction_seq, verdicts.c.seq)
-            .where(verdicts.c.author == reviewer)
+        """Return the prediction that the reviewer judged last, of those whose verdict is still theirs."""
+        later = verdicts.alias()
+        newer = exists().where(later.c.prediction_seq == verdicts.c.prediction_seq, later.c.seq > verdicts.c.seq)
+        given = (
+            select(predictions.c.id)
+            .join(verdicts, predictions.c.seq == verdicts.c.prediction_seq)
+            .where(verdicts.c.author == reviewer, verdicts.c.verdict != "withdrawn", ~newer)
             .order_by(verdicts.c.created_at.desc(), verdicts.c.seq.desc())
             .limit(1)
-            .subquery()
         )
-        newer = exists().where(verdicts.c.prediction_seq == query.c.prediction_seq, verdicts.c.seq > query.c.seq)
-        given = select(predictions.c.id).join(query, predictions.c.seq == query.c.prediction_seq)
-        holds = exists().where(verdicts.c.seq == query.c.seq, verdicts.c.verdict != "withdrawn")
         with self._store.reading() as connection:
-            found = connection.scalar(given.where(holds, ~newer))
+            found = connection.scalar(given)
             return None if found is None else str(found)
 
     def _now(self) -> str:

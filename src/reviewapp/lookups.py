@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from .contract import Field
-from .errors import Flaw, InvalidInput, pointer
+from .desk import Lease
+from .errors import Conflict, Flaw, InvalidInput, NotReady, pointer
 from .parts import parts
+from .policy import Policy
 from .prediction import DECISIONS, OPTIONS, SOURCES, Prediction, timestamp, utcnow, verdict_of
 from .protocol import read_query
 from .schemas import VERDICTS
@@ -41,9 +44,15 @@ LIST_OPTIONS = (
 PAGE = 50
 
 
-def prediction(prediction_id: str) -> Prediction:
-    """Return a prediction; who may not review sees only their own."""
-    return parts.ledger.prediction(prediction_id, None if client().may("review") else client().name)
+def prediction(prediction_id: str, *, hidden: bool = False) -> Prediction:
+    """Return a prediction; who may not review sees only their own.
+
+    What the reader is about to judge blind is theirs with the options `hidden`, where that is allowed, else a Conflict.
+    """
+    [found] = _veiled([parts.ledger.prediction(prediction_id, None if client().may("review") else client().name)])
+    if found.hidden and not hidden:
+        raise Conflict("You have this record before you in the queue: give your own answer first.")
+    return found
 
 
 def predictions() -> tuple[list[Prediction], str | None]:
@@ -52,12 +61,35 @@ def predictions() -> tuple[list[Prediction], str | None]:
     limit, cursor = filters.pop("limit") or PAGE, filters.pop("cursor")
     for name in ("since", "until"):
         filters[name] = _time(name, filters[name])
-    return parts.ledger.predictions(filters, limit, cursor)
+    found, following = parts.ledger.predictions(filters, limit, cursor)
+    return _veiled(found), following
 
 
-def add_verdict(prediction_id: str, values: Mapping[str, Any]) -> Prediction:
+def _veiled(found: Sequence[Prediction]) -> list[Prediction]:
+    """Return predictions with the answers hidden that the reader has to judge without knowing them."""
+    hidden = parts.desk.hidden(client().name) if client().may("review") else set()
+    return [replace(one, hidden=True) if one.id in hidden else one for one in found]
+
+
+def add_verdict(prediction_id: str, values: Mapping[str, Any], *, own_answer: bool = False) -> Prediction:
     """Append a checked verdict in the name of who asks."""
-    return parts.ledger.add_verdict(prediction_id, verdict_of(values, client().name, utcnow()))
+    given = verdict_of(values, client().name, utcnow())
+    return parts.ledger.add_verdict(prediction_id, given, own_answer=own_answer)
+
+
+def next_in_queue() -> tuple[Lease, Prediction] | None:
+    """Lease the next record that waits for whoever asks; None: none is left that nobody else has."""
+    rules = policy()
+    lease = parts.desk.next(client().name, lambda one: rules is not None and rules.blind(one))
+    return None if lease is None else (lease, prediction(lease.prediction_id, hidden=True))
+
+
+def policy() -> Policy | None:
+    """Return the policy of the live release; None while nothing answers, when what waits can be judged all the same."""
+    try:
+        return parts.registry.adapter().release.policy
+    except NotReady:
+        return None
 
 
 def releases() -> list[dict[str, Any]]:

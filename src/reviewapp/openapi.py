@@ -83,6 +83,10 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
         "verdict": {"oneOf": [_ref("Verdict"), {"type": "null"}]},
         "verdicts": {"type": "array", "items": _ref("Verdict")},
     }
+    asked = ("id", "created_at", "release", "reference", "input", "source", "client", "request_id")
+    hidden = {name: (prediction | record)[name] for name in asked}
+    leased = {"blind": {"type": "boolean"}, "leased_until": TIME, "left": COUNT}
+    whole = prediction | {"output": _ref("RecordedOutput")} | record
     reason = {MOVE_REASON.name: {**_member(MOVE_REASON), "minLength": 1}}
     return {
         "Input": request,
@@ -93,7 +97,17 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
             {"inputs": {"type": "array", "items": _ref("Input"), "minItems": 1, "maxItems": MAX_BATCH}}
         ),
         "Prediction": _object(prediction, extras),
-        "PredictionRecord": _object(prediction | {"output": _ref("RecordedOutput")} | record, extras),
+        "PredictionRecord": {
+            "description": "The whole story; of a record that the caller is about to judge blind, what was asked.",
+            "oneOf": [_object(whole, extras), _object(hidden | {"blind": {"const": True}})],
+        },
+        "QueueRecord": {
+            "description": "A record with its lease: the options are hidden until the verdict where it is blind.",
+            "oneOf": [_object(whole | leased, extras), _object(hidden | leased)],
+        },
+        "Waiting": _object(
+            {"left": COUNT, "with_others": COUNT, "by_reason": {"type": "object", "additionalProperties": COUNT}}
+        ),
         "Predictions": _object({"predictions": {"type": "array", "items": _ref("Prediction")}}),
         "BulkLine": {
             "description": "A line of the answer to a file: one for each request in their order, and a summary last.",
@@ -221,8 +235,16 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
         "/api/v1/predictions/{prediction_id}/verdict": {
             "put": _operation("Say what a person thinks of it", "PredictionRecord", _BODY + " 404",
                               body="VerdictRequest", example={"verdict": "agree"}, parameters=[prediction_id]),
-            "delete": _operation("Take the verdict back", "PredictionRecord", "401 403 404 406 503 507",
+            "delete": _operation("Take the verdict back", "PredictionRecord", _BODILESS + " 404",
                                  parameters=[prediction_id]),
+        },
+        "/api/v1/queue/next": {
+            "post": _operation("Lease the next record that waits for a person", "QueueRecord", _BODILESS,
+                               also={"204": None}),
+        },
+        "/api/v1/queue/{prediction_id}/skip": {
+            "post": _operation("Put a leased record behind all others", "Waiting", _BODILESS + " 409",
+                               conflict="The caller does not have this record.", parameters=[prediction_id]),
         },
         "/api/v1/contract": {"get": _operation("The contract, as JSON Schema", None, "406 503", open_=True)},
         "/api/v1/openapi.json": {"get": _operation("This document", None, "406 503", open_=True)},
@@ -251,6 +273,7 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
 
 _ALWAYS = ("400", "500")  # a foreign Host, or what went wrong on our side
 _BODY = "401 403 406 409 413 415 422 503 507"
+_BODILESS = "401 403 406 503 507"
 _FILE = _BODY.replace(" 409", "")
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -267,7 +290,7 @@ def _operation(
     problems: str,
     *,
     status: str = "200",
-    also: dict[str, str] | None = None,
+    also: dict[str, str | None] | None = None,
     body: str | None = None,
     example: Any = None,
     parameters: Sequence[dict[str, Any]] = (),
@@ -279,7 +302,12 @@ def _operation(
     operation: dict[str, Any] = {
         "summary": summary,
         "responses": {
-            **{code: _response("Done.", "application/json", name) for code, name in answers.items()},
+            **{
+                code: {"description": "There is nothing."}
+                if code == "204"
+                else _response("Done.", "application/json", name)
+                for code, name in answers.items()
+            },
             **{
                 code: _response(said[code], "application/problem+json", "Problem")
                 for code in sorted({*_ALWAYS, *problems.split()})

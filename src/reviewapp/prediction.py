@@ -69,6 +69,7 @@ class Prediction:
     request_id: str = ""
     audit: bool = False  # drawn for a person to check, though it is automatic
     verdicts: Sequence[Verdict] = field(default=())
+    hidden: bool = False  # what the options say is kept from this reader until their own verdict
 
     @property
     def verdict(self) -> Verdict | None:
@@ -104,16 +105,23 @@ class Prediction:
         return shown
 
     def as_record(self) -> dict[str, Any]:
-        """Return the whole story: the answer, what was asked, by whom, and what people said of it."""
-        return self.as_json() | {
-            "input": self.input,
-            "source": self.source,
-            "client": self.client,
-            "request_id": self.request_id,
-            "audit": self.audit,
-            "verdict": None if self.verdict is None else self.verdict.as_json(),
-            "verdicts": [verdict.as_json() for verdict in self.verdicts],
-        }
+        """Return the whole story: the answer, what was asked, by whom, and what people said of it.
+
+        Where the answer is hidden, what was asked and by whom is all there is.
+        """
+        asked = {"input": self.input, "source": self.source, "client": self.client, "request_id": self.request_id}
+        if self.hidden:
+            known = {"id": self.id, "created_at": self.created_at, "release": self.release.as_json()}
+            return known | {"reference": self.reference, "blind": True} | asked
+        return (
+            self.as_json()
+            | asked
+            | {
+                "audit": self.audit,
+                "verdict": None if self.verdict is None else self.verdict.as_json(),
+                "verdicts": [verdict.as_json() for verdict in self.verdicts],
+            }
+        )
 
 
 @dataclass(frozen=True)

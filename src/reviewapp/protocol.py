@@ -102,6 +102,12 @@ def read_body(limit: int) -> bytes:
 @stage("parse")
 def read_form(limit: int) -> dict[str, str]:
     """Return the fields of a submitted form, as strictly as JSON is read; raise a 4xx where it cannot be."""
+    return read_choices(limit)[0]
+
+
+@stage("parse")
+def read_choices(limit: int, name: str | None = None) -> tuple[dict[str, str], list[str]]:
+    """Return the fields of a form, and the values of the one field that may be given more than once."""
     if request.mimetype not in (FORM_TYPE, ""):  # an empty form has no type
         raise UnsupportedMediaType(f"Send the form as {FORM_TYPE}; JSON goes to the API, below /api/v1.")
     try:
@@ -111,8 +117,9 @@ def read_form(limit: int) -> dict[str, str]:
         raise BadRequest("The form is not UTF-8.") from None
     except ValueError:
         raise BadRequest(f"The form has more than {MAX_FORM_FIELDS:,} fields.") from None
-    _refuse_twice("form", [name for name, _ in pairs])
-    return dict(pairs)
+    single = [(key, value) for key, value in pairs if key != name]
+    _refuse_twice("form", [key for key, _ in single])
+    return dict(single), [value for key, value in pairs if key == name]
 
 
 def too_large(limit: int) -> TooLarge:

@@ -47,6 +47,7 @@ class Broken(Exception):
         self.flaw = Flaw("", code, detail, allowed)
 
 
+NOT_HERE = "not_allowed_here"
 MISSING = Flaw("", "missing", "This is required.")
 NULL = Flaw("", "null_not_allowed", "This may not be null.")
 UNKNOWN = Flaw("", "unknown_member", "The contract knows no member of this name.")
@@ -352,7 +353,7 @@ class VerdictRequest(_Envelope):
             raise InvalidInput([Flaw(pointer(right.name), MISSING.code, detail, right.choices)])
         if loaded["verdict"] != "corrected" and loaded[right.name] is not None:
             detail = f"Only the verdict 'corrected' takes a {right.name}."
-            raise InvalidInput([Flaw(pointer(right.name), "not_allowed_here", detail)])
+            raise InvalidInput([Flaw(pointer(right.name), NOT_HERE, detail)])
         return loaded
 
 

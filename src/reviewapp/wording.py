@@ -23,6 +23,13 @@ VERDICT_WORDS = {
     "disagree": "Disagree: it is wrong, the right answer is not known",
     "unsure": "Unsure: I cannot tell",
 }
+WAITING = {  # why a record waits for a person
+    LOW_CONFIDENCE: "The model was not sure enough",
+    WIDE_INTERVAL: "The interval is too wide",
+    OUTSIDE_SEEN: "A value outside of what training saw",
+    OPTIONS_DISAGREE: "Model and baseline disagree",
+    "audit": "Drawn by lot for a check",
+}
 _LIKELY = (  # from this confidence on, in words
     (0.99, "almost certainly right"),
     (0.9, "very likely right"),

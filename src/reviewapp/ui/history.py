@@ -22,6 +22,8 @@ from ..wording import Story, answered, excerpt, how_sure
 from .base import Json, done, page, show, show_mistakes, ui
 from .judging import Judgement, copies, judgement, story
 
+HIDDEN = "hidden until you have judged it"
+
 
 @dataclass(frozen=True)
 class HistoryPage:
@@ -36,7 +38,10 @@ class HistoryPage:
     @property
     def rows(self) -> list[tuple[Prediction, str, str, str]]:
         """(prediction, beginning of its request, its answer, how sure that is)"""
-        return [(one, excerpt(one.input), answered(one.output), how_sure(one.output)) for one in self.predictions]
+        return [
+            (one, excerpt(one.input), *((HIDDEN, "") if one.hidden else (answered(one.output), how_sure(one.output))))
+            for one in self.predictions
+        ]
 
     @property
     def older(self) -> Mapping[str, str] | None:
