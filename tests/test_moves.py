@@ -1,13 +1,17 @@
 """Promoting and rolling back on the pages: first what it changes, then a reason, and a yes where callers break."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from reviewapp import release as releases
 from reviewapp.parts import Parts
 from reviewapp.release import Release, ReleaseId
+from reviewapp.wording import MEASURES
 
 from .page import JSON, Page
 
@@ -20,6 +24,9 @@ def path(parts: Parts, narrower: Release) -> str:
     """Where a release that breaks callers can be promoted."""
     parts.registry.add(narrower, "test")
     return f"/releases/{narrower.id.version}/promote"
+
+
+MEASURE_TITLES = [title for title, _ in MEASURES.values()]
 
 
 def links(page: FlaskClient) -> list[str]:
@@ -57,7 +64,12 @@ def test_a_promotion_says_first_what_it_changes(
         assert words in shown.text, words
     assert [a["name"] for a in (*shown.all("textarea"), *shown.all("input"))] == ["reason", "breaking", "breaking"]
     assert [a["href"] for a in shown.all("a", **{"aria-current": "page"})] == ["/releases"]
-    assert page.get(path, headers=JSON).json == {
+    twin = page.get(path, headers=JSON).json
+    figures = {one["what"]: (one["now"], one["then"]) for one in twin.pop("figures")}
+    model = release.evaluation["results"]["test"]["model"]
+    assert figures["Accuracy"] == (f"{model['accuracy']:.3f}",) * 2  # narrower was made of the live one
+    assert set(figures) <= set(MEASURE_TITLES)  # of the policy nothing changes
+    assert twin == {
         "live": release.id.as_json(),
         "target": narrower.id.as_json(),
         "differences": [{"pointer": "/input/open_tickets", "detail": BREAKS, "breaking": True}],
@@ -167,3 +179,17 @@ def test_where_there_is_nothing_to_move_to_it_is_said(page: FlaskClient, parts: 
     assert page.get("/releases/999/promote").status_code == 404
     assert page.post("/releases/999/promote", data={"reason": "x"}).status_code == 404
     assert page.get("/releases/one/promote").status_code == 404
+
+
+def test_a_promotion_says_what_the_policy_changes(
+    page: FlaskClient, parts: Parts, release: Release, releases_root: Path
+) -> None:
+    policy = replace(release.policy, cost_wrong=20, blind_share=0.5, reason_options=("<i>odd</i>",))
+    other = releases.write(replace(release, policy=policy), releases_root)
+    parts.registry.add(other, "test")
+    shown = Page(page.get(f"/releases/{other.id.version}/promote").text)
+    for words in ("Costs of a wrong answer and of a look 10 and 2 20 and 2", "Judged blind 10 % 50 %", "<i>odd</i>"):
+        assert words in shown.text
+    assert "Drawn by lot for a check" not in shown.text
+    (parts.registry.folder(other.id) / "policy.json").write_text("{}")
+    assert "Judged blind 10 % –" in Page(page.get(f"/releases/{other.id.version}/promote").text).text

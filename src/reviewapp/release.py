@@ -213,13 +213,28 @@ def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] 
 
 def read_contract(path: Path) -> Contract:
     """Read the contract of a release folder alone, its digest checked; raise ReleaseRefused."""
-    content = _plain_file(path / "contract.json")
-    if _sha256(content) != _manifest(path)["files"].get("contract.json"):
-        raise ReleaseRefused("contract.json was changed after the release was made: its digest differs.")
     try:
-        return Contract.from_json(_parsed({"contract.json": content}, "contract.json"))
+        return Contract.from_json(_read_alone(path, "contract.json"))
     except (ContractError, TypeError) as error:
         raise ReleaseRefused(str(error)) from error
+
+
+def read_policy(path: Path) -> Policy:
+    """Read the policy of a release folder alone, its digest checked; raise ReleaseRefused."""
+    return Policy.from_json(_read_alone(path, "policy.json"))
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Read the evaluation of a release folder alone, its digest checked; raise ReleaseRefused."""
+    found: dict[str, Any] = _read_alone(path, "evaluation.json")
+    return found
+
+
+def _read_alone(path: Path, name: str) -> Any:
+    content = _plain_file(path / name)
+    if _sha256(content) != _manifest(path)["files"].get(name):
+        raise ReleaseRefused(f"{name} was changed after the release was made: its digest differs.")
+    return _parsed({name: content}, name)
 
 
 def libraries_here() -> dict[str, str]:

@@ -11,12 +11,12 @@ from flask.typing import ResponseReturnValue
 
 from .. import lookups
 from ..difference import Difference
-from ..errors import BreakingChange, Flaw, InvalidInput, NotReady, ReviewappError, pointer
+from ..errors import BreakingChange, Flaw, InvalidInput, NotReady, ReleaseRefused, ReviewappError, pointer
 from ..forms import Input, Mistake, inputs, mistakes, typed
 from ..parts import parts
 from ..protocol import read_form
 from ..registry import BREAKING_CHANGE, ReleaseEvent, by_version, way_back
-from ..release import Release, ReleaseId
+from ..release import Release, ReleaseId, read_evaluation, read_policy
 from ..schemas import BREAKING, MOVE_REASON, move_request, promote_request
 from ..security import client, needs
 from ..wording import MEASURES, automatic_rule, measured
@@ -86,12 +86,16 @@ class ReleasesPage:
 
 @dataclass(frozen=True)
 class MovePage:
-    """What a promotion, or a roll-back (`back`), changes from `live` to `target`, and the form that does it."""
+    """What a promotion, or a roll-back (`back`), changes from `live` to `target`, and the form that does it.
+
+    `figures` are (what, now, then) of the policy where it changes, and of the model on each one's own test data.
+    """
 
     back: bool
     live: ReleaseId | None
     target: ReleaseId
     differences: Sequence[Difference]
+    figures: Sequence[tuple[str, str, str]]
     inputs: list[Input]
     mistakes: list[Mistake] = field(default_factory=list)
 
@@ -109,6 +113,7 @@ class MovePage:
             "target": self.target.as_json(),
             "differences": [one.as_json() for one in self.differences],
             "breaking": self.breaking,
+            "figures": [dict(zip(("what", "now", "then"), one, strict=True)) for one in self.figures],
         }
 
 
@@ -170,13 +175,52 @@ def _promotion(version: int, text: dict[str, str] | None = None, error: Reviewap
         if isinstance(error, BreakingChange) or (text is not None and not text.get(BREAKING.name)):
             flaws.append(Flaw(pointer(BREAKING.name), BREAKING_CHANGE, "Say yes if the callers are ready for this."))
     drawn = inputs(fields, text, flaws, form="move")
-    return MovePage(False, parts.registry.live(), target, found, drawn, mistakes(drawn, flaws))
+    return _move_page(False, target, found, drawn, mistakes(drawn, flaws))
 
 
 def _roll_back(text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()) -> MovePage:
     target, found = parts.registry.compare_back()
     drawn = inputs([MOVE_REASON], text, flaws, form="move")
-    return MovePage(True, parts.registry.live(), target, found, drawn, mistakes(drawn, flaws))
+    return _move_page(True, target, found, drawn, mistakes(drawn, flaws))
+
+
+def _move_page(
+    back: bool, target: ReleaseId, found: Sequence[Difference], drawn: list[Input], wrong: list[Mistake]
+) -> MovePage:
+    live = parts.registry.live()
+    return MovePage(back, live, target, found, _what_changes(live, target), drawn, wrong)
+
+
+def _what_changes(live: ReleaseId | None, target: ReleaseId) -> list[tuple[str, str, str]]:
+    """Return what the policy changes, and how the models did, of the live release and the target beside each other."""
+    now, then = _stated(live), _stated(target)
+    names = [name for name in then | now if name in _MEASURED or now.get(name) != then.get(name)]
+    return [(name, now.get(name, "–"), then.get(name, "–")) for name in names]
+
+
+def _stated(release: ReleaseId | None) -> dict[str, str]:
+    """Return the policy and the test figures of a release in words; nothing of one whose folder cannot be read."""
+    if release is None:
+        return {}
+    try:
+        folder = parts.registry.folder(release)
+        policy, evaluation = read_policy(folder), read_evaluation(folder)
+    except ReleaseRefused:
+        return {}
+    figures = evaluation.get("results", {}).get("test", {}).get("model", {})
+    rule = policy.rollback
+    return {
+        **{MEASURES[name][0]: measured(name, figures[name]) for name in MEASURES if name in figures},
+        "Goes to a person": automatic_rule(policy),
+        "Costs of a wrong answer and of a look": f"{policy.cost_wrong:g} and {policy.cost_review:g}",
+        "Drawn by lot for a check": f"{100 * policy.audit_share:g} %",
+        "Judged blind": f"{100 * policy.blind_share:g} %",
+        "Reasons offered": "; ".join(policy.reason_options) or "none",
+        "Rolled back above": f"{100 * rule.limit:g} % wrong, after {rule.minimum_verdicts} verdicts or more",
+    }
+
+
+_MEASURED = {title for title, _ in MEASURES.values()}
 
 
 def _figures(found: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
