@@ -32,6 +32,8 @@ TABLE = {  # who may call what; a route that is not here fails the test below
     "GET /history/<prediction_id>": "submit",
     "POST /history/<prediction_id>/verdict": "review",
     "POST /history/<prediction_id>/verdict/withdraw": "review",
+    "GET /what-if/<prediction_id>": "submit",
+    "POST /what-if/<prediction_id>": "submit",
     "GET /contract": "everybody",
     "GET /releases": "submit",
     "GET /releases/<int:version>/promote": "admin",
