@@ -225,7 +225,7 @@ def test_what_differs_between_two_answers_is_said_row_by_row(prediction: Predict
         "May be used as it is", "A person must look: low confidence, a value not seen in training",
     )  # fmt: skip
     assert rows["Baseline"][2] is False
-    assert [label for label, _ in change.shares][0] in ("bug", "outage")
+    assert next(label for label, _ in change.shares) in ("bug", "outage")
     same = tell_change(prediction, prediction, field)
     assert same.summary == "The answer stays bug."
     assert not any(differs for *_, differs in same.rows)
@@ -254,7 +254,7 @@ def test_of_two_long_values_what_differs_is_shown(prediction: Prediction, contra
     one, other = (replace(prediction, input={"body": text}) for text in texts)
     _, before, after, differs = tell_change(one, other, field).rows[0]
     assert differs
-    assert before.startswith("…") and before.endswith("y…") and len(before) == CELL + 2  # noqa: PT018
+    assert before.startswith("…") and before.endswith("y…") and len(before) == CELL + 2
     assert after == "…" + "x" * 40 + "two"
     _, before, after, differs = tell_change(one, replace(one, input={"body": texts[0] + "z"}), field).rows[0]
     assert differs

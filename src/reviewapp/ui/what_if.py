@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flask.typing import ResponseReturnValue
@@ -116,6 +116,7 @@ def ask_what_if(prediction_id: str) -> ResponseReturnValue:
         raise InvalidInput([Flaw(pointer("query", "field"), MISSING.code, MISSING.detail)])
     text = typed(contract.fields, read_form(parts.settings.max_body))
     try:
+        _check_alone(text, asked)
         value = RecordSchema([asked], text=True, missing=contract.missing).load(text, "/input")
         changed, _ = prediction_request(contract).load({"input": {**(recorded.input or {}), **value}})
     except InvalidInput as error:
@@ -140,6 +141,13 @@ def _asked(contract: Contract) -> Field | None:
     if name not in known:
         raise NotFound("The contract knows no field of this name.")
     return known[name]
+
+
+def _check_alone(text: Mapping[str, str], asked: Field) -> None:
+    detail = "Only the field that the address names can be changed here."
+    others = [Flaw(pointer("input", name), "not_allowed_here", detail) for name in text if name != asked.name]
+    if others:
+        raise InvalidInput(others)
 
 
 def _page(
