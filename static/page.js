@@ -34,6 +34,27 @@ if (navigator.clipboard) {
   }
 }
 
+// How much room a text has left: at once for the eye, after a pause for the ear. Counted as the server does.
+for (const area of document.querySelectorAll("textarea[data-limit]")) {
+  const seen = document.createElement("p"), heard = document.createElement("p");
+  let pause;
+  seen.setAttribute("aria-hidden", "true");
+  heard.className = "hidden";
+  heard.setAttribute("aria-live", "polite");
+  area.after(seen, heard);
+  const count = () => {
+    const left = area.dataset.limit - [...area.value].length, many = Math.abs(left);
+    seen.textContent = `You have ${many} character${many === 1 ? "" : "s"} ${left < 0 ? "too many" : "left"}`;
+    seen.className = left < 0 ? "count over" : "count";
+  };
+  area.addEventListener("input", () => {
+    count();
+    clearTimeout(pause);
+    pause = setTimeout(() => (heard.textContent = seen.textContent), 1000);
+  });
+  addEventListener("pageshow", count);
+}
+
 // A second click on a button that already sends asks nothing twice.
 for (const form of document.querySelectorAll("form[method=post]")) {
   let sent = false;

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from reviewapp.contract import INT64_MAX, INT64_MIN, KINDS, Field
 from reviewapp.errors import InvalidInput
-from reviewapp.forms import as_typed, control_names, inputs, typed
+from reviewapp.forms import Input, as_typed, control_names, inputs, typed
 from reviewapp.frames import to_frame
 from reviewapp.openapi import describe
 from reviewapp.samples import as_text, broken_requests, csv_template, example_record, valid_record
@@ -197,6 +197,20 @@ def test_the_form_has_a_control_for_every_field() -> None:
     assert {control.field.kind: control.widget for control in drawn} == {
         "number": "line", "integer": "line", "boolean": "radios", "category": "line", "text": "text", "date": "line",
     }  # fmt: skip
+    assert [control.limit for control in drawn if control.widget == "text"] == [40, None]
+    assert [control.name for control in drawn if control.keys] == ["class"]  # the others may be below zero
+
+
+def test_a_date_picker_is_for_days_in_its_own_format_alone_and_shows_no_other_text() -> None:
+    def drawn(text: str) -> dict[str, Input]:
+        return {one.name: one for one in inputs(EVERY_KIND.fields, {"day": text, "日付": "31.12.2020"})}
+
+    for text in ("", "2020-12-31"):
+        assert (drawn(text)["day"].widget, drawn(text)["日付"].widget) == ("date", "line")
+        assert drawn(text)["day"].hint == ""  # a picker shows days as its reader is used to
+    for text in ("31.12.2020", "2020-02-30", "2020-1-1", " 2020-12-31", "tomorrow"):
+        assert (drawn(text)["day"].widget, drawn(text)["day"].value) == ("line", text)
+        assert drawn(text)["day"].hint == "Written YYYY-MM-DD."
 
 
 def test_a_form_calls_a_field_by_its_name_unless_no_form_can_send_it() -> None:

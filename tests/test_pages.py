@@ -93,7 +93,7 @@ def test_no_page_carries_script_or_style_of_its_own_or_from_elsewhere(
 def test_hostile_text_is_shown_as_text_wherever_it_comes_from(
     app: Flask, page: FlaskClient, parts: Parts, example: dict[str, Any], api: Any, ask: Any, text: str
 ) -> None:
-    harmless, plain = ask(subject="x", body="x")
+    harmless, plain = ask(subject="refund", body="refund")  # words that are marked
     page.post(f"/history/{plain}/verdict", data={"verdict": "unsure", "note": "x"})
     api("post", "/predictions", json={"input": example, "reference": "x"})
     location, made = ask(subject=text, body=text)

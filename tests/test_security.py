@@ -39,6 +39,8 @@ TABLE = {  # who may call what; a route that is not here fails the test below
     "POST /queue/<prediction_id>/verdict": "review",
     "POST /queue/<prediction_id>/skip": "review",
     "POST /queue/<prediction_id>/undo": "review",
+    "GET /what-if/<prediction_id>": "submit",
+    "POST /what-if/<prediction_id>": "submit",
     "GET /contract": "everybody",
     "GET /releases": "submit",
     "GET /releases/<int:version>/promote": "admin",

@@ -90,6 +90,38 @@ def test_the_form_has_every_field_with_its_limits(page: FlaskClient, parts: Part
     assert "Not known" in text
 
 
+def test_a_text_says_to_the_script_how_long_it_may_be_and_a_number_stands_beside_its_unit(page: FlaskClient) -> None:
+    shown = Page(page.get("/").text)
+    assert {str(a["name"]): a.get("data-limit") for a in shown.all("textarea")} == {"subject": "200", "body": "4000"}
+    assert len(shown.all("span", class_="unit", **{"aria-hidden": "true"})) == 1  # days
+    assert shown.text.count(" days ") == 1
+
+
+def test_the_words_that_moved_the_answer_are_marked_in_the_text(page: FlaskClient, ask: Any) -> None:
+    location, made = ask(subject="Refund", body="<b>Please</b> refund the last\npayment, it was charged twice. 🙂")
+    for path in (location, f"/history/{made}"):
+        source = page.get(path).text
+        assert re.search(r'<mark class="for">[^<]*[Rr]efund', source)
+        assert "&lt;b&gt;" in source
+        shown = Page(source)
+        assert re.search(r"Underlined : speaks for billing \. Dotted : speaks for \w+ \.", shown.text)
+        assert "Marked in the text" in shown.text
+
+
+def test_where_no_word_of_the_text_moved_the_answer_nothing_is_marked(page: FlaskClient, ask: Any) -> None:
+    location, _ = ask(subject="", body="")
+    assert "<mark" not in page.get(location).text
+    assert "Marked in the text" not in page.get(location).text
+
+
+def test_an_answer_to_the_longest_text_full_of_words_that_moved_it_is_a_small_page(page: FlaskClient, ask: Any) -> None:
+    location, made = ask(subject="refund " * 28, body=("refund bug " * 400)[:4000])
+    for path in (location, f"/history/{made}"):
+        response = page.get(path)
+        assert response.text.count("<mark") > 200
+        assert len(response.data) <= 60 << 10
+
+
 def test_six_samples_fill_the_form(page: FlaskClient, release: Release) -> None:
     links = [a["href"] for a in Page(page.get("/").text).all("a") if "sample=" in str(a["href"])]
     assert len(links) == 6

@@ -11,7 +11,18 @@ from reviewapp.contract import Contract
 from reviewapp.policy import REASONS, Policy
 from reviewapp.prediction import Call, Prediction
 from reviewapp.release import Release
-from reviewapp.wording import AUTO_ADVICE, DIFFER_ADVICE, Story, excerpt, number, percent, signed, tell
+from reviewapp.wording import (
+    AUTO_ADVICE,
+    CELL,
+    DIFFER_ADVICE,
+    Story,
+    excerpt,
+    number,
+    percent,
+    signed,
+    tell,
+    tell_change,
+)
 
 from .small import RULE
 
@@ -168,3 +179,83 @@ def test_an_answer_without_comparison_or_explanation_is_told_too(prediction: Pre
     story = tell(replace(prediction, comparison=None, explanation=None, input=None), contract)
     assert [name for name, _ in story.answers] == ["Model"]
     assert (story.differ, story.effects, story.request) == (False, None, [])
+
+
+# ---- marked in the text -----------------------------------------------------------------------------------------
+
+
+def test_the_text_of_a_field_is_told_with_its_terms_marked(prediction: Prediction, contract: Contract) -> None:
+    terms = [{"term": "late again", "contribution": 2.0}, {"term": "again", "contribution": -1.0}]
+    explanation = {"method": "linear", "scale": "log-odds", "label": "bug", "against": "access", "intercept": 0.0,
+                   "fields": [{"field": "body", "contribution": 1.0, "terms": terms, "other_terms": 0.0}]}  # fmt: skip
+    told = replace(prediction, explanation=explanation, input={"body": "Late, again! And again."})
+    effects = tell(told, contract).effects
+    assert effects is not None
+    assert effects.sides == ("speaks for bug", "speaks for access")
+    [message] = effects.fields
+    assert [(piece.text, piece.amount) for piece in message.pieces] == [
+        ("Late, again", 2.0), ("! And ", 0.0), ("again", -1.0), (".", 0.0),
+    ]  # fmt: skip
+    for without in ({"body": "nothing of it"}, {"body": None}, {}, None):
+        effects = tell(replace(told, input=without), contract).effects
+        assert effects is not None
+        assert effects.fields[0].pieces == []
+
+
+# ---- one answer beside another ----------------------------------------------------------------------------------
+
+
+def test_what_differs_between_two_answers_is_said_row_by_row(prediction: Prediction, contract: Contract) -> None:
+    [field] = [one for one in contract.fields if one.name == "open_tickets"]
+    shares = dict.fromkeys(prediction.output["probabilities"], 0.1) | {"outage": 0.5}
+    changed = replace(
+        prediction,
+        input={**(prediction.input or {}), "open_tickets": 40},
+        output={"label": "outage", "confidence": 0.5, "probabilities": shares},
+        decision="review",
+        reasons=["low_confidence", "outside_seen"],
+    )
+    change = tell_change(prediction, changed, field)
+    assert change.summary == "outage instead of bug."
+    rows = {what: (before, after, differs) for what, before, after, differs in change.rows}
+    assert list(rows) == ["Open tickets", "Model", "Confidence", "Decision", "Baseline"]
+    assert rows["Open tickets"] == ("0", "40", True)
+    assert rows["Model"] == ("bug", "outage", True)
+    assert rows["Decision"][:2] == (
+        "May be used as it is", "A person must look: low confidence, a value not seen in training",
+    )  # fmt: skip
+    assert rows["Baseline"][2] is False
+    assert next(label for label, _ in change.shares) in ("bug", "outage")
+    same = tell_change(prediction, prediction, field)
+    assert same.summary == "The answer stays bug."
+    assert not any(differs for *_, differs in same.rows)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_has_few_words_too(prediction: Prediction, contract: Contract, reason: str) -> None:
+    changed = replace(prediction, decision="review", reasons=[reason])
+    rows = tell_change(prediction, changed, contract.fields[0]).rows
+    assert len(next(after for what, _, after, _ in rows if what == "Decision")) > len("A person must look: ")
+
+
+def test_values_are_compared_with_their_unit_and_their_intervals(prediction: Prediction, contract: Contract) -> None:
+    former = replace(prediction, output={"value": 100.0, "low": 90.0, "high": 110.0}, comparison=None)
+    changed = replace(former, output={"value": 120.0, "low": 105.0, "high": 135.0})
+    change = tell_change(former, changed, contract.fields[0], "EUR")
+    assert change.summary == "120.0 EUR instead of 100.0 EUR."
+    assert ("Interval", "90.0 to 110.0", "105.0 to 135.0", True) in change.rows
+    assert change.shares == []
+    assert tell_change(prediction, changed, contract.fields[0]).shares == []  # once it was labels, now it is a value
+
+
+def test_of_two_long_values_what_differs_is_shown(prediction: Prediction, contract: Contract) -> None:
+    [field] = [one for one in contract.fields if one.name == "body"]
+    texts = ["x" * 900 + end for end in ("one" + "y" * 900, "two")]
+    one, other = (replace(prediction, input={"body": text}) for text in texts)
+    _, before, after, differs = tell_change(one, other, field).rows[0]
+    assert differs
+    assert before.startswith("…") and before.endswith("y…") and len(before) == CELL + 2
+    assert after == "…" + "x" * 40 + "two"
+    _, before, after, differs = tell_change(one, replace(one, input={"body": texts[0] + "z"}), field).rows[0]
+    assert differs
+    assert (before[-1], after[-1]) == ("y", "z")

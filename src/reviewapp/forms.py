@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .contract import Field, Record
+from .dates import ISO_DATE
 from .errors import SHOWN_ERRORS, Flaw, pointer
 from .samples import as_text
 
@@ -34,6 +35,23 @@ class Input:
         """The values to suggest."""
         seen = self.field.seen_choices or ()
         return seen if len(seen) <= SUGGESTED else ()
+
+    @property
+    def limit(self) -> int | None:
+        """The most characters of a text, to be counted while it is typed."""
+        return self.field.length_limit if self.widget == "text" else None
+
+    @property
+    def keys(self) -> str | None:
+        """The keyboard of a phone for a number; some have no minus."""
+        if self.field.minimum is None or self.field.minimum < 0:
+            return None
+        return {"integer": "numeric", "number": "decimal"}.get(self.field.kind)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether what is typed is short: a number or a date."""
+        return self.widget in ("line", "date") and self.field.kind in ("integer", "number", "date")
 
     @property
     def tall(self) -> bool:
@@ -68,13 +86,10 @@ def inputs(
     found = {flaw.pointer: flaw.detail for flaw in reversed(flaws)}
     drawn = []
     for number, (field, name) in enumerate(zip(fields, control_names(fields), strict=True)):
-        choices = _choices(field, words or {})
+        choices, value = _choices(field, words or {}), (typed or {}).get(field.name, "")
         if choices and field.nullable:
             choices = [*choices, ("", blank)]
-        lines = field.kind == "text" or any(re.search(r"[\r\n]", one) for one in _listed(field))
-        widget = "text" if lines and not compact else "line"
-        if choices:
-            widget = "select" if compact or len(choices) > RADIOS else "radios"
+        widget = _widget(field, choices, value, compact)
         drawn.append(
             Input(
                 id=f"{form}-{number}",
@@ -82,12 +97,29 @@ def inputs(
                 field=field,
                 widget=widget,
                 choices=choices,
-                value=(typed or {}).get(field.name, ""),
-                hint=_hint(field, compact, blank),
+                value=value,
+                hint=_hint(field, widget, compact, blank),
                 error=found.get(parent + pointer(field.name)),
             )
         )
     return drawn
+
+
+def _widget(field: Field, choices: Sequence[tuple[str, str]], value: str, compact: bool) -> str:
+    if choices:
+        return "select" if compact or len(choices) > RADIOS else "radios"
+    if field.kind == "date" and field.date_format == ISO_DATE:  # a date picker speaks this format alone
+        return "date" if not value or _is_date(field, value) else "line"  # and would not show what is no date
+    lines = field.kind == "text" or any(re.search(r"[\r\n]", one) for one in _listed(field))
+    return "text" if lines and not compact else "line"
+
+
+def _is_date(field: Field, text: str) -> bool:
+    try:
+        field.parse_date(text)
+    except ValueError:
+        return False
+    return True
 
 
 def mistakes(drawn: Sequence[Input], flaws: Sequence[Flaw], parent: str = "") -> list[Mistake]:
@@ -153,10 +185,10 @@ def limits_in_words(field: Field) -> str:
     return f"Written {field.date_words}." if field.kind == "date" else ""
 
 
-def _hint(field: Field, compact: bool, blank: str) -> str:
+def _hint(field: Field, widget: str, compact: bool, blank: str) -> str:
     if compact:
         return "" if field.choices else field.description
-    parts = [field.description, limits_in_words(field)]
+    parts = [field.description, "" if widget == "date" else limits_in_words(field)]
     if field.nullable and blank == NOT_KNOWN and not _choices(field, {}):
         parts.append("Leave it empty if it is not known.")
     return " ".join(part for part in parts if part)

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .contract import Contract, Record, Value
+from .contract import Contract, Field, Record, Value
 from .errors import pointer
+from .marking import Piece, mark, shortened
 from .policy import LOW_CONFIDENCE, OPTIONS_DISAGREE, OUTSIDE_SEEN, WIDE_INTERVAL, Policy
 from .prediction import Prediction, differ
 from .samples import as_text
@@ -43,6 +44,13 @@ _ADVICE = {  # what to do next; of several reasons the first one that holds
     WIDE_INTERVAL: "Estimate it yourself; take the value for no more than a hint.",
     OPTIONS_DISAGREE: "Read the request and decide yourself which of the two answers is right.",
 }
+_DECIDED = {"auto": "May be used as it is", "review": "A person must look"}
+_BECAUSE = {
+    LOW_CONFIDENCE: "low confidence",
+    WIDE_INTERVAL: "wide interval",
+    OUTSIDE_SEEN: "a value not seen in training",
+    OPTIONS_DISAGREE: "the options disagree",
+}
 MEASURES = {  # what is shown of an evaluation: its name there, its title, and how it is written ("": any number)
     "n": ("Requests", ",.0f"),
     "accuracy": ("Accuracy", ".3f"),
@@ -59,6 +67,8 @@ BLANK = "leaving it empty (or, where that is not allowed, the example of the con
 NOT_A_SUM = "Measured by changing one field at a time; together they need not add up."
 LABELS = 6  # so many labels are shown one by one, the others together
 WORDS = 6  # of a text, so many are shown one by one
+CELL = 160  # characters of a value that is shown beside another one
+BEFORE = 40  # of them, so many before what differs
 AUTO_ADVICE = "Nothing needs to be done. If you see that it is wrong, say so below: that is how mistakes come to light."
 DIFFER_ADVICE = "The baseline differs, and the policy goes by the model. If you see that it is wrong, say so below."
 
@@ -108,7 +118,10 @@ def excerpt(record: Record | None, length: int = 90) -> str:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one field or word adds to the answer. `x` and `width` place its bar in a picture from -100 to 100."""
+    """What one field or word adds to the answer. `x` and `width` place its bar in a picture from -100 to 100.
+
+    `pieces` are the text of the field, with the terms that moved the answer marked; empty where there is none.
+    """
 
     label: str
     amount: float
@@ -116,6 +129,7 @@ class Effect:
     width: float
     terms: list[Effect] = field(default_factory=list)
     decimals: int = 2
+    pieces: list[Piece] = field(default_factory=list)
 
     @property
     def figure(self) -> str:
@@ -124,11 +138,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class Effects:
-    """What moved the answer, the strongest first, and what the figures mean."""
+    """What moved the answer, the strongest first, and what the figures mean; `sides` are the words for + and −."""
 
     meaning: str
     sum: str
     fields: list[Effect]
+    sides: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -173,8 +188,54 @@ def tell(prediction: Prediction, contract: Contract | None = None, policy: Polic
         shares=_shares(options),
         warnings=_warnings(prediction, labels),
         request=[(labels.get(name, name), _value(value)) for name, value in (prediction.input or {}).items()],
-        effects=None if prediction.explanation is None else _effects(prediction.explanation, prediction.output, labels),
+        effects=None if prediction.explanation is None else _effects(prediction, prediction.explanation, labels),
     )
+
+
+@dataclass(frozen=True)
+class Change:
+    """One answer beside the former one. `rows` are (what, the former, the changed, whether they differ).
+
+    `shares` are the probabilities of both by label.
+    """
+
+    summary: str
+    rows: list[tuple[str, str, str, bool]]
+    shares: list[tuple[str, list[str]]]
+
+
+def tell_change(former: Prediction, changed: Prediction, field: Field, unit: str = "") -> Change:
+    """Return how the answer to a request changes where one field of it does; both predictions hold their request."""
+    values = [_value((one.input or {}).get(field.name)) for one in (former, changed)]
+    answers = [answered(one.output, unit) for one in (former, changed)]
+    rows = [(field.label, *_beside(*values)), (OPTION_WORDS[changed.option], *answers)]
+    sure = "Confidence" if "label" in changed.output else "Interval"
+    rows += [(sure, how_sure(former.output), how_sure(changed.output)), ("Decision", _short(former), _short(changed))]
+    others = [one.comparison for one in (former, changed) if one.comparison is not None]
+    if len(others) == 2:
+        one, other = (answered(said["output"], unit) for said in others)
+        rows.append((OPTION_WORDS[others[1]["option"]], one, other))
+    same = answers[0] == answers[1]
+    both_labels = "label" in former.output and "label" in changed.output
+    return Change(
+        summary=f"The answer stays {answers[0]}." if same else f"{answers[1]} instead of {answers[0]}.",
+        rows=[(what, before, after, before != after) for what, before, after in rows],
+        shares=_shares([("", former.output), ("", changed.output)]) if both_labels else [],
+    )
+
+
+def _short(prediction: Prediction) -> str:
+    """Return a decision in few words, to stand beside another."""
+    reasons = ", ".join(_BECAUSE[reason] for reason in prediction.reasons)
+    return _DECIDED[prediction.decision] + (f": {reasons}" if reasons else "")
+
+
+def _beside(*values: str) -> tuple[str, ...]:
+    """Return values to stand beside each other: of long ones what begins shortly before they differ."""
+    shortest = min(map(len, values))
+    alike = next((at for at in range(shortest) if len({one[at] for one in values}) > 1), shortest)
+    start = max(0, alike - BEFORE) if max(map(len, values)) > CELL and len(set(values)) > 1 else 0
+    return tuple("…" * (start > 0) + one[start : start + CELL] + "…" * (len(one) > start + CELL) for one in values)
 
 
 def answered(output: Mapping[str, Any], unit: str = "") -> str:
@@ -265,15 +326,15 @@ def _warnings(prediction: Prediction, labels: Mapping[str, str]) -> list[tuple[s
     return [(by_pointer.get(w["pointer"], w["pointer"]), w["detail"]) for w in prediction.warnings]
 
 
-def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: Mapping[str, str]) -> Effects:
-    fields = explanation["fields"]
+def _effects(prediction: Prediction, explanation: Mapping[str, Any], labels: Mapping[str, str]) -> Effects:
+    fields, output = explanation["fields"], prediction.output
     largest = max((abs(shown["contribution"]) for shown in _all(fields)), default=0.0) or 1.0
     of_value = explanation["scale"] == "value"
     decimals = min(12, max(0, 2 - math.floor(math.log10(largest)))) if of_value else 2  # a value has its own size
 
-    def effect(label: str, amount: float, terms: Sequence[Effect] = ()) -> Effect:
+    def effect(label: str, amount: float, terms: Sequence[Effect] = (), pieces: Sequence[Piece] = ()) -> Effect:
         width = round(100 * abs(amount) / largest, 1)
-        return Effect(label, amount, -width if amount < 0 else 0.0, width, list(terms), decimals)
+        return Effect(label, amount, -width if amount < 0 else 0.0, width, list(terms), decimals, list(pieces))
 
     drawn = []
     for shown in fields:
@@ -282,7 +343,8 @@ def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: 
         if len(ranked) > WORDS:
             rest = sum(term["contribution"] for term in ranked[WORDS:])
             terms.append(effect("all other words", shown["other_terms"] + rest))
-        drawn.append(effect(labels.get(shown["field"], shown["field"]), shown["contribution"], terms))
+        pieces = _marked((prediction.input or {}).get(shown["field"]), ranked)
+        drawn.append(effect(labels.get(shown["field"], shown["field"]), shown["contribution"], terms, pieces))
     if of_value:
         return _effects_on_value(explanation, output, drawn)
     label = explanation["label"]
@@ -295,6 +357,7 @@ def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: 
             sum=f"Start {signed(explanation['intercept'])}, with all of the above {signed(total)} in log-odds: that is "
             f"{odds} for {label}.",
             fields=drawn,
+            sides=(f"speaks for {label}", f"speaks for {against}"),
         )
     probability = percent(output["probabilities"][label])
     return Effects(
@@ -302,6 +365,12 @@ def _effects(explanation: Mapping[str, Any], output: Mapping[str, Any], labels: 
         sum=NOT_A_SUM,
         fields=drawn,
     )
+
+
+def _marked(value: Value, terms: Sequence[Mapping[str, Any]]) -> list[Piece]:
+    """Return a text with the terms of its explanation marked; nothing where none of them is found in it."""
+    pieces = mark(value, [(term["term"], term["contribution"]) for term in terms]) if isinstance(value, str) else []
+    return shortened(pieces) if any(piece.amount for piece in pieces) else []
 
 
 def _effects_on_value(explanation: Mapping[str, Any], output: Mapping[str, Any], drawn: list[Effect]) -> Effects:
@@ -312,6 +381,7 @@ def _effects_on_value(explanation: Mapping[str, Any], output: Mapping[str, Any],
             meaning="What each field adds to the value or takes from it. Exact: the model adds it up.",
             sum=f"Start {start}, with all of the above {value}.",
             fields=drawn,
+            sides=("adds to the value", "takes from it"),
         )
     return Effects(
         meaning=f"How much each field adds to the value ({value}), against {BLANK}.",

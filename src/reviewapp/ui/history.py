@@ -20,7 +20,7 @@ from ..schemas import verdict_fields, verdict_request
 from ..security import client, needs
 from ..wording import Story, answered, excerpt, how_sure
 from .base import Json, done, page, show, show_mistakes, ui
-from .judging import Judgement, copies, judgement, story
+from .judging import Judgement, copies, judgement, questions, story
 
 HIDDEN = "hidden until you have judged it"
 
@@ -66,6 +66,7 @@ class RecordPage:
     story: Story
     judgement: Judgement | None
     snippets: Mapping[str, str]
+    questions: list[tuple[str, str]]
 
     @property
     def mistakes(self) -> list[Mistake]:
@@ -134,4 +135,5 @@ def withdraw_verdict(prediction_id: str) -> ResponseReturnValue:
 
 
 def _record_page(prediction: Prediction, text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()) -> RecordPage:
-    return RecordPage(story(prediction), judgement(prediction, text, flaws), copies(prediction.input))
+    judged = judgement(prediction, text, flaws)
+    return RecordPage(story(prediction), judged, copies(prediction.input), questions(prediction))

@@ -10,7 +10,7 @@ from flask import request
 from .. import snippets
 from ..contract import Record
 from ..errors import Flaw, NotReady
-from ..forms import Input, Mistake, inputs, mistakes
+from ..forms import Input, Mistake, control_names, inputs, mistakes
 from ..parts import parts
 from ..prediction import Prediction
 from ..schemas import verdict_fields
@@ -48,6 +48,17 @@ def judgement(
         verdict_fields(prediction.outcome), text, flaws, form="verdict", blank="No other", words=VERDICT_WORDS
     )
     return Judgement(drawn, mistakes(drawn, flaws))
+
+
+def questions(prediction: Prediction) -> list[tuple[str, str]]:
+    """Return (label, what a form calls it) of each field that one can ask "what if" about; none where nothing can."""
+    if prediction.input is None:
+        return []
+    try:
+        fields = parts.registry.adapter().contract.fields
+    except NotReady:
+        return []
+    return [(field.label, name) for field, name in zip(fields, control_names(fields), strict=True)]
 
 
 def copies(record: Record | None) -> dict[str, str]:

@@ -24,7 +24,7 @@ from ..schemas import form_schema
 from ..security import client, needs
 from ..wording import Story, excerpt
 from .base import Json, page, show, show_mistakes, ui
-from .judging import Judgement, copies, judgement, story
+from .judging import Judgement, copies, judgement, questions, story
 
 TRY_OPTIONS = (
     option("prediction", "text", "Prediction", "Show this one.", max_length=100),
@@ -46,6 +46,7 @@ class TryPage:
     story: Story | None = None
     judgement: Judgement | None = None
     snippets: Mapping[str, str] = field(default_factory=dict)
+    questions: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def sample_links(self) -> list[tuple[int, str, str]]:
@@ -118,4 +119,5 @@ def _try_page(
         story=story(prediction) if prediction else None,
         judgement=judgement(prediction) if prediction else None,
         snippets=copies(prediction.input) if prediction else {},
+        questions=questions(prediction) if prediction else [],
     )
