@@ -193,3 +193,29 @@ def test_a_promotion_says_what_the_policy_changes(
     assert "Drawn by lot for a check" not in shown.text
     (parts.registry.folder(other.id) / "policy.json").write_text("{}")
     assert "Judged blind 10 % –" in Page(page.get(f"/releases/{other.id.version}/promote").text).text
+
+
+def action(page: FlaskClient, path: str) -> str:
+    """Return where the form of a move is sent."""
+    [sent] = [str(a["action"]) for a in Page(page.get(path).text).all("form") if str(a["action"]).startswith(path)]
+    return sent
+
+
+def test_a_second_click_moves_nothing_further(
+    page: FlaskClient, parts: Parts, release: Release, moved: ReleaseId
+) -> None:
+    forth = action(page, f"/releases/{release.id.version}/promote")
+    for _ in range(2):
+        assert page.post(forth, data={"reason": "back"}).status_code == 303
+    assert parts.registry.live() == release.id
+    once = action(page, "/releases/rollback")
+    for _ in range(2):
+        response = page.post(once, data={"reason": "again"})
+        assert (response.status_code, response.headers["Location"]) == (303, "/releases")
+        assert parts.registry.live() == moved
+        assert f"{moved} answers from now on." in Page(page.get("/releases").text).text
+    assert [event.kind for event in parts.registry.events()][:3] == ["rolled_back", "promoted", "promoted"]
+    late = action(page, f"/releases/{release.id.version}/promote").replace(moved.digest[7:], "older")
+    late = page.post(late.replace(release.id.digest[7:], "other"), data={"reason": "late"})
+    assert late.status_code == 409
+    assert f"{moved} is live now, which the page did not show yet" in Page(late.text).text

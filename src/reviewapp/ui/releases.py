@@ -11,16 +11,22 @@ from flask.typing import ResponseReturnValue
 
 from .. import lookups
 from ..difference import Difference
-from ..errors import BreakingChange, Flaw, InvalidInput, NotReady, ReleaseRefused, ReviewappError, pointer
+from ..errors import BreakingChange, Conflict, Flaw, InvalidInput, NotReady, ReleaseRefused, ReviewappError, pointer
 from ..forms import Input, Mistake, inputs, mistakes, typed
+from ..lookups import option
 from ..parts import parts
-from ..protocol import read_form
+from ..protocol import read_form, read_query
 from ..registry import BREAKING_CHANGE, ReleaseEvent, by_version, way_back
 from ..release import Release, ReleaseId, read_evaluation, read_policy
 from ..schemas import BREAKING, MOVE_REASON, move_request, promote_request
 from ..security import client, needs
 from ..wording import MEASURES, automatic_rule, measured
 from .base import Json, done, page, show, show_mistakes, ui
+
+MOVE_OPTIONS = (
+    option("live", "text", "Live", "The digest of the release that was live when the page was shown.", max_length=71),
+    option("target", "text", "Target", "The digest of the release to move to.", max_length=71),
+)
 
 
 @dataclass(frozen=True)
@@ -140,12 +146,14 @@ def confirm_promotion(version: int) -> ResponseReturnValue:
 def promote(version: int) -> ResponseReturnValue:
     """Let another version answer from now on."""
     text = typed((MOVE_REASON, BREAKING), read_form(parts.settings.max_body))
+    if _done_before():
+        return _moved(parts.registry.live())
     try:
         reason, breaking = promote_request(text=True).load(text)
         live = parts.registry.promote(version, reason, client().name, breaking).id
     except (InvalidInput, BreakingChange) as error:
         return show_mistakes("move.html", _promotion(version, text, error), error)
-    return done(url_for(".show_releases"), f"{live} answers from now on.")
+    return _moved(live)
 
 
 @page("/releases/rollback")
@@ -160,10 +168,30 @@ def confirm_roll_back() -> ResponseReturnValue:
 def roll_back() -> ResponseReturnValue:
     """Let the release that was live before answer again."""
     text = typed((MOVE_REASON,), read_form(parts.settings.max_body))
+    if _done_before():
+        return _moved(parts.registry.live())
     try:
         live = parts.registry.roll_back(move_request(text=True).load(text), client().name).id
     except InvalidInput as error:
         return show_mistakes("move.html", _roll_back(text, error.errors), error)
+    return _moved(live)
+
+
+def _done_before() -> bool:
+    """Whether the move that the page showed has been made, as it has on a second click; raise Conflict after another.
+
+    A roll-back leads to the release before whatever is live: without this, two clicks would go two steps back.
+    """
+    shown, live = read_query(MOVE_OPTIONS), parts.registry.live()
+    digest = None if live is None else live.digest
+    if shown["live"] is None or shown["live"] == digest:
+        return False
+    if shown["target"] == digest:
+        return True
+    raise Conflict(f"{live} is live now, which the page did not show yet; look at the releases again.")
+
+
+def _moved(live: ReleaseId | None) -> ResponseReturnValue:
     return done(url_for(".show_releases"), f"{live} answers from now on.")
 
 
