@@ -23,6 +23,12 @@ VERDICT_WORDS = {
     "disagree": "Disagree: it is wrong, the right answer is not known",
     "unsure": "Unsure: I cannot tell",
 }
+SORT_WORDS = {
+    "newest": "Newest first",
+    "oldest": "Oldest first",
+    "least_sure": "Least sure first",
+    "most_sure": "Most sure first",
+}
 _LIKELY = (  # from this confidence on, in words
     (0.99, "almost certainly right"),
     (0.9, "very likely right"),

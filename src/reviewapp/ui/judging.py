@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flask import request
 
 from .. import snippets
+from ..adapter import difference
 from ..contract import Record
-from ..errors import Flaw, NotReady
+from ..errors import Flaw, ModelBroken, NotReady
 from ..forms import Input, Mistake, inputs, mistakes
 from ..parts import parts
-from ..prediction import Prediction
+from ..prediction import Call, Prediction
 from ..schemas import verdict_fields
 from ..security import client
 from ..wording import VERDICT_WORDS, Story, tell
@@ -32,6 +33,32 @@ def story(prediction: Prediction) -> Story:
     except NotReady:  # what was answered can be read, and judged, also while nothing answers
         return tell(prediction)
     return tell(prediction, release.contract, release.policy if release.id == prediction.release else None)
+
+
+def completed(prediction: Prediction) -> Prediction:
+    """Return a prediction with the other option and the explanation, worked out now where they were not recorded.
+
+    That is done, and nothing is recorded, where the same release answers now and still answers the same; else the
+    record is returned as it is.
+    """
+    if prediction.input is None or (prediction.comparison is not None and prediction.explanation is not None):
+        return prediction
+    try:
+        adapter = parts.registry.adapter()
+        if adapter.release.id != prediction.release:
+            return prediction
+        [again] = adapter.predict(
+            [prediction.input], Call(dry_run=True), option=prediction.option, compare=True, explain=True
+        )
+    except (NotReady, ModelBroken):
+        return prediction
+    if difference(prediction.output, again.output) is not None:
+        return prediction
+    return replace(
+        prediction,
+        comparison=prediction.comparison or again.comparison,
+        explanation=prediction.explanation or again.explanation,
+    )
 
 
 def judgement(
