@@ -1,4 +1,4 @@
-"""`make pictures`: the pictures of the pages for README and docs, taken in a real browser from a service of their own."""
+"""`make pictures`: pictures of the pages for README and docs, taken in a real browser from a service of their own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def take(page: Page, name: str, height: int, width: int = WIDTH) -> None:
 
 
 def fill(instance: Path, n: int = 1200) -> None:
-    """Let the desk have worked for a while: requests answered, and those drawn for a check judged by their true label."""
+    """Let the desk have worked for a while: what waited for a person is judged by its true label, but for the last."""
     parts = make_parts(load_settings({"instance": instance}))
     examples = generator.generate(n, seed=6)
     records = [dict(one.record) for one in examples]

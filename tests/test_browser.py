@@ -171,7 +171,7 @@ def test_the_keyboard_alone_is_enough(opened: Open) -> None:
         expect(page.get_by_role("heading", name="History")).to_be_visible()
         tab_to(page, "summary")
         page.keyboard.press("Enter")
-        expect(page.get_by_label("Words")).to_be_visible()
+        expect(page.get_by_label("Verdict")).to_be_visible()
         tab_to(page, "td a")
         page.keyboard.press("Enter")
         expect(page.get_by_text("Nobody could tell.")).to_be_visible()

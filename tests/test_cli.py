@@ -1,12 +1,16 @@
 """The command: one clear sentence where something is wrong, the promised exit codes, nothing half-written."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from flask.testing import FlaskClient
 
 from reviewapp import cli, server
 from reviewapp import release as releases
@@ -15,6 +19,8 @@ from reviewapp.cli import main
 from reviewapp.config import load_settings
 from reviewapp.errors import UsageError
 from reviewapp.evidence.running import free_port
+from reviewapp.filters import EXPORT_OPTIONS
+from reviewapp.parts import Parts
 from reviewapp.policy import Policy
 from reviewapp.prediction import Call, Verdict, timestamp, utcnow
 from reviewapp.release import Release
@@ -62,6 +68,7 @@ def test_help_names_every_command(run: Callable[..., Result]) -> None:
         "settings",
         "monitor",
         "replay",
+        "export",
     ):
         assert f"  {name} " in shown
 
@@ -306,3 +313,55 @@ def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:
     assert config.worker_class_str == "gthread"
     assert config.pidfile == str(tmp_path / "gunicorn.pid")
     assert config.preload_app is False
+
+
+def test_export_writes_what_the_page_gives_away(
+    page: FlaskClient, parts: Parts, ask: Any, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    for number in range(4):
+        ask(subject=f"=number {number}", open_tickets=number * 40)
+    instance = str(parts.settings.instance)
+    settings = {"REVIEWAPP_INSTANCE": instance, "REVIEWAPP_RELEASES": str(parts.settings.releases)}
+    for query, words in {
+        "": (),
+        "?q=number&sort=oldest": ("--q", "number", "--sort", "oldest"),
+        "?decision=review&since=2026-01-01&audit=false": (
+            "--decision", "review", "--since", "2026-01-01", "--audit", "false",
+        ),
+        "?q=nothing+like+this": ("--q", "nothing like this"),
+    }.items():  # fmt: skip
+        for kind in ("csv", "jsonl"):
+            told = run("export", "--format", kind, *words, **settings)
+            assert (told.exit_code, told.stderr) == (0, "")
+            assert told.stdout_bytes == page.get(f"/history.{kind}{query}").data
+            target = tmp_path / f"out.{kind}"
+            assert run("export", "--format", kind, "--output", str(target), *words, **settings).stdout == ""
+            assert target.read_bytes() == told.stdout_bytes
+
+
+def test_export_says_what_is_wrong_with_an_option(run: Callable[..., Result], tmp_path: Path) -> None:
+    wrong = run("export", "--since", "yesterday", "--output", str(tmp_path / "x.csv"))
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert wrong.stderr == "reviewapp: --since: This must be a time as 2026-01-31T12:00:00Z.\n"
+    wrong = run("export", "--decision", "perhaps", "--sort", "worst")
+    assert wrong.exit_code == 2
+    assert wrong.stderr.count("--") == 2
+    assert run("export", "--cursor", "c1").exit_code == 2
+    assert run("export", "--output", str(tmp_path / "no" / "x.csv")).exit_code == 2
+    assert not (tmp_path / "x.csv").exists()
+    shown = run("export", "--help").stdout
+    assert [field.name for field in EXPORT_OPTIONS if f"--{field.name} " not in shown] == []
+
+
+def test_a_reader_that_closes_the_pipe_hears_nothing_more(parts: Parts, ask: Any) -> None:
+    for _ in range(30):
+        ask(body="long " * 700)
+    environment = {**os.environ, "REVIEWAPP_INSTANCE": str(parts.settings.instance),
+                   "REVIEWAPP_RELEASES": str(parts.settings.releases)}  # fmt: skip
+    command = [sys.executable, "-m", "reviewapp", "export"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(10) == b'"id","crea'
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -1,15 +1,21 @@
 """Looking back and looking up: history, record, contract and releases are the API's own, told to people."""
 
+import csv
+import io
+import json
 from dataclasses import replace
 from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import insert, select
 
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import NotReady
 from reviewapp.parts import EXTENSION, Parts
-from reviewapp.release import Release
+from reviewapp.prediction import Call
+from reviewapp.release import Release, ReleaseId
+from reviewapp.store import predictions, verdicts
 
 from .page import JSON, Page
 
@@ -33,7 +39,7 @@ def test_older_pages_keep_the_filter_and_lead_back(page: FlaskClient, ask: Any) 
     made = [ask()[1] for _ in range(5)]
     seen, address, steps = [], "/history?source=form&limit=2&label=", 0
     while address:
-        shown = Page(page.get(address).text)
+        shown = Page(page.get(address, follow_redirects=True).text)
         seen += [str(a["href"]).split("/")[-1] for a in shown.all("a") if str(a["href"]).startswith("/history/")]
         links = [str(a["href"]) for a in shown.all("a", rel="next")]
         assert all("source=form" in link and "label" not in link for link in links)
@@ -83,11 +89,137 @@ def test_a_record_tells_the_whole_story(page: FlaskClient, parts: Parts, api: An
     assert page.get(f"/history/{made['id']}", headers=JSON).json == api("get", f"/predictions/{made['id']}").json
 
 
-def test_the_record_of_a_bare_answer_is_shown_too(page: FlaskClient, api: Any, example: dict[str, Any]) -> None:
+WORKED_OUT = "Worked out now by the same release, not recorded: "
+
+
+def test_what_a_bare_answer_lacks_is_worked_out_by_the_same_release_and_not_recorded(
+    page: FlaskClient, api: Any, example: dict[str, Any]
+) -> None:
     made = api("post", "/predictions", json={"input": example}).json
     text = Page(page.get(f"/history/{made['id']}").text).text
+    assert f"{WORKED_OUT}the other option and what moved the answer." in text
+    assert "What moved the answer" in text
+    assert "Baseline" in text
+    record = page.get(f"/history/{made['id']}", headers=JSON).json
+    assert record == api("get", f"/predictions/{made['id']}").json
+    assert {"comparison", "explanation"} & set(record) == set()
+    full = api("post", "/predictions?compare=true&explain=true", json={"input": example}).json
+    whole = Page(page.get(f"/history/{full['id']}").text).text
+    assert WORKED_OUT not in whole
+    half = api("post", "/predictions?compare=true", json={"input": example}).json
+    assert f"{WORKED_OUT}what moved the answer." in Page(page.get(f"/history/{half['id']}").text).text
+    assert len(api("get", "/predictions", role="review").json["predictions"]) == 3
+
+
+def test_what_another_release_answered_is_left_as_it_was(
+    page: FlaskClient, parts: Parts, api: Any, example: dict[str, Any], moved: ReleaseId
+) -> None:
+    now = api("post", "/predictions", json={"input": example}).json
+    parts.registry.roll_back("back", "test")
+    text = Page(page.get(f"/history/{now['id']}").text).text
+    assert WORKED_OUT not in text
     assert "What moved the answer" not in text
     assert "Baseline" not in text
+
+
+def test_an_answer_that_the_release_no_longer_gives_is_left_as_it_was(
+    page: FlaskClient, parts: Parts, api: Any, example: dict[str, Any]
+) -> None:
+    made = parts.ledger.prediction(api("post", "/predictions", json={"input": example}).json["id"])
+    other = {**made.output["probabilities"], "billing": made.output["probabilities"]["billing"] - 2e-6}
+    moved_a_little = replace(made, id="0" * 36, output={**made.output, "probabilities": other})
+    parts.ledger.add_predictions([moved_a_little], Call())
+    assert WORKED_OUT in Page(page.get(f"/history/{made.id}").text).text
+    assert WORKED_OUT not in Page(page.get(f"/history/{moved_a_little.id}").text).text
+
+
+# ---- search, order, addresses, files ----------------------------------------------------------------------------
+
+
+def test_the_address_says_no_more_than_it_must(page: FlaskClient) -> None:
+    for sent, short in {
+        "?q=&sort=&decision=auto&label=": "?decision=auto",
+        "?q=a+b%26c&sort=newest&audit=": "?q=a+b%26c",
+        "?q=&decision=": "",
+        "?_external=1&_scheme=javascript&q=": "?_external=1&_scheme=javascript",
+    }.items():
+        response = page.get(f"/history{sent}")
+        assert (response.status_code, response.headers["Location"]) == (303, f"/history{short}")
+    assert page.get("/history?q=a&q=").status_code == 422
+    assert page.get("/history?_external=1&_scheme=javascript").status_code == 422
+    assert page.get("/history?q=&decision=", headers=JSON).status_code == 200
+
+
+def test_the_page_says_what_is_shown_and_how_it_is_filtered(page: FlaskClient, ask: Any) -> None:
+    for number in range(3):
+        ask(subject=f"number {number}")
+    plain = Page(page.get("/history").text)
+    assert plain.title == "History – reviewapp"
+    assert "3 predictions, newest first. Download everything: CSV , JSON Lines" in plain.text
+    assert "Filtered by" not in plain.text
+    found = Page(page.get("/history?q=number&source=form&audit=false&sort=least_sure&limit=2").text)
+    assert found.title == "Filtered: History – reviewapp"
+    assert "Filtered by Search: number , Source: form , Drawn for a check: No . Show all" in found.text
+    assert "2 of the predictions that match, least sure first. Download all that match" in found.text
+    chosen = [one["value"] for one in found.all("option") if "selected" in one and one["value"]]
+    assert chosen == ["least_sure", "false", "form"]
+    one = Page(page.get("/history?q=number+2").text)
+    assert "1 prediction that matches, newest first." in one.text
+
+
+def test_links_lead_on_in_every_order_and_back(page: FlaskClient, ask: Any) -> None:
+    made = [ask()[1] for _ in range(3)]
+    words = {"newest": ("Newest", "Older"), "oldest": ("Oldest", "Newer"), "most_sure": ("First page", "Next page")}
+    for sort, (first, following) in words.items():
+        shown = Page(page.get(f"/history?sort={sort}&limit=2", follow_redirects=True).text)
+        [link] = shown.all("a", rel="next")
+        assert following in shown.text
+        after = Page(page.get(str(link["href"])).text)
+        assert first in after.text
+        assert ("cursor" in str(link["href"]), f"sort={sort}" in str(link["href"])) == (True, sort != "newest")
+        seen = [
+            str(a["href"]).split("/")[-1]
+            for one in (shown, after)
+            for a in one.all("a")
+            if str(a["href"]).startswith("/history/")
+        ]
+        assert sorted(seen) == sorted(made)
+    wrong = Page(page.get(str(link["href"]).replace("most", "least")).text)
+    assert "This is the `next` of a list in another order; begin again without it." in wrong.text
+
+
+def test_the_files_hold_what_the_page_finds(page: FlaskClient, api: Any, ask: Any) -> None:
+    for number in range(4):
+        ask(subject=f"number {number}", open_tickets=number)
+    address = "/history?q=number&limit=1&sort=oldest&source=form"
+    links = [str(a["href"]) for a in Page(page.get(address).text).all("a") if "download" in a]
+    assert links == [f"/history.{kind}?q=number&sort=oldest&source=form" for kind in ("csv", "jsonl")]
+    rows, lines = page.get(links[0]), page.get(links[1])
+    assert rows.content_type == "text/csv; charset=utf-8"
+    assert rows.headers["Content-Disposition"] == 'attachment; filename="predictions.csv"'
+    assert lines.content_type == "application/x-ndjson"
+    records = [json.loads(line) for line in lines.text.splitlines()]
+    assert records == api("get", "/predictions?q=number&sort=oldest", role="review").json["predictions"]
+    assert [row["id"] for row in csv.DictReader(io.StringIO(rows.text, newline=""))] == [one["id"] for one in records]
+    assert page.get("/history.jsonl?q=nothing+like+this").text == ""
+    for path in ("/history.csv?since=x", "/history.jsonl?cursor=c1", "/history.csv?label=a&label=b"):
+        assert page.get(path).status_code == 422
+
+
+def test_verdicts_given_blind_are_marked(page: FlaskClient, parts: Parts, ask: Any) -> None:
+    _, made = ask()
+    with parts.store.writing() as connection:
+        seq = connection.scalar(select(predictions.c.seq))
+        values = {
+            "prediction_seq": seq,
+            "verdict": "agree",
+            "reasons": [],
+            "author": "bob",
+            "created_at": "2026-01-31T12",
+        }
+        connection.execute(insert(verdicts), [{**values, "blind": True}, {**values, "blind": False}])
+    text = Page(page.get(f"/history/{made}").text).text
+    assert text.count("blind: before the options were shown") == 1
 
 
 # ---- reference --------------------------------------------------------------------------------------------------

@@ -1,13 +1,17 @@
 """The ledger finds what was kept, keeps every verdict, and answers a retry with the first answer."""
 
+import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from reviewapp.errors import Conflict, InvalidInput, KeyReused, NotFound
+from reviewapp.finding import SORTS
 from reviewapp.ledger import Ledger
 from reviewapp.prediction import Call, IdempotencyKey, Prediction, Verdict, new_id, timestamp
 from reviewapp.release import ReleaseId
@@ -96,10 +100,138 @@ def test_pages_go_from_new_to_old_in_the_order_of_keeping_even_when_the_clock_ju
     assert (len(page), cursor) == (5, None)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "c", "c-1", "c１", "c" + "9" * 19])
-def test_a_cursor_that_is_none_of_ours_is_refused(ledger: Ledger, cursor: str) -> None:
-    with pytest.raises(InvalidInput):
-        ledger.predictions({}, 2, cursor)
+def walk(ledger: Ledger, sort: str, limit: int = 2, **filters: Any) -> list[str]:
+    """Return the ids of all pages."""
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page, cursor = ledger.predictions(filters, limit, cursor, sort)
+        seen += [found.id for found in page]
+        if cursor is None:
+            return seen
+
+
+def sure(confidence: float) -> dict[str, Any]:
+    return {"label": "a", "confidence": confidence, "probabilities": {"a": confidence, "b": 1 - confidence}}
+
+
+def test_pages_can_begin_with_the_oldest_or_with_how_sure_the_answer_is(ledger: Ledger, clock: Clock) -> None:
+    kept = [prediction(clock, output=sure(one)) for one in (0.7, 0.1 + 0.2, 0.9, 0.3, 0.7, 0.7)]
+    for one in kept:
+        clock.forward(seconds=1)
+        ledger.add_predictions([replace(one, created_at=timestamp(clock()))], Call())
+    ids = [one.id for one in kept]
+    assert walk(ledger, "oldest") == ids
+    assert walk(ledger, "newest") == ids[::-1]
+    least = [ids[i] for i in (3, 1, 5, 4, 0, 2)]  # of equal ones the newest first
+    assert walk(ledger, "least_sure") == least
+    assert walk(ledger, "most_sure") == least[::-1]
+    assert walk(ledger, "least_sure", decision="auto", since="2026", q="größe") == least
+    assert walk(ledger, "newest", since=timestamp(clock())) == ids[-1:]
+
+
+def test_with_a_time_pages_go_by_the_time(ledger: Ledger, clock: Clock) -> None:
+    kept = []
+    for step in (0, 60, -90, 60, 0):  # the clock was put back once
+        clock.forward(seconds=step)
+        kept.append(prediction(clock))
+        ledger.add_predictions(kept[-1:], Call())
+    ids = [one.id for one in kept]
+    by_time = [ids[i] for i in (2, 0, 3, 4, 1)]
+    assert walk(ledger, "oldest", since="2026") == by_time
+    assert walk(ledger, "newest", until="2027") == by_time[::-1]
+    assert walk(ledger, "newest", since=kept[0].created_at, until=kept[1].created_at) == [ids[4], ids[3], ids[0]]
+
+
+def test_a_page_is_followed_by_the_same_whatever_is_recorded_meanwhile(ledger: Ledger, clock: Clock) -> None:
+    for sort in ("newest", "oldest", "least_sure", "most_sure"):
+        ledger.add_predictions([prediction(clock, client=sort, output=sure(i / 10)) for i in range(1, 9)], Call())
+        before = walk(ledger, sort)
+        first, cursor = ledger.predictions({}, 3, None, sort)
+        second, _ = ledger.predictions({}, 3, cursor, sort)
+        ledger.add_predictions([prediction(clock, output=sure(0.5)) for _ in range(4)], Call())
+        again, _ = ledger.predictions({}, 3, cursor, sort)
+        assert [one.id for one in first + second] == before[:6]
+        known = [one.id for one in again if one.id in before]
+        assert known == before[3 : 3 + len(known)]
+
+
+CURSORS = ["", "x", "c", "c-1", "c１", "c" + "9" * 19, "z1", "c0000000000000000_1", "l1", "l2026-01-31T12:00:00.000Z_1",
+           "t0000000000000000_1", "l7ff8000000000000_1", "l00_1", "c1\n"]  # fmt: skip
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
+@pytest.mark.parametrize("sort", SORTS)
+def test_a_cursor_that_is_none_of_ours_is_refused(ledger: Ledger, cursor: str, sort: str) -> None:
+    for filters in ({}, {"since": "2026"}):
+        with pytest.raises(InvalidInput) as refused:
+            ledger.predictions(filters, 2, cursor, sort)
+        assert refused.value.errors[0].pointer == "/query/cursor"
+
+
+def test_a_cursor_of_another_order_says_so(ledger: Ledger, clock: Clock) -> None:
+    ledger.add_predictions([prediction(clock) for _ in range(3)], Call())
+    asked: list[tuple[str, dict[str, Any]]] = [(sort, {}) for sort in SORTS]
+    asked += [("newest", {"since": "2026"}), ("oldest", {"until": "2027"})]
+    cursors = [str(ledger.predictions(filters, 1, None, sort)[1]) for sort, filters in asked]
+    for mine, (sort, filters) in zip(cursors, asked, strict=True):
+        for cursor in cursors:
+            if cursor == mine:
+                assert len(ledger.predictions(filters, 9, cursor, sort)[0]) == 2
+                continue
+            with pytest.raises(InvalidInput) as refused:
+                ledger.predictions(filters, 9, cursor, sort)
+            assert [flaw.code for flaw in refused.value.errors] == ["other_order"]
+
+
+PLANNED: list[tuple[str, dict[str, Any]]] = [
+    *((sort, {}) for sort in SORTS),
+    *(
+        (sort, {name: value, **more})
+        for sort in SORTS
+        for more in ({}, {"since": "2026-01-31T13:00:00.000Z"}, {"label": "b"}, {"q": "größe"})
+        for name, value in {
+            "label": "a", "decision": "review", "source": "form", "option": "baseline", "audit": True, "reference": "A",
+            "release": "triage/1", "verdict": "agree", "until": "2027", "q": "100%_",
+        }.items()
+    ),
+    *((sort, {"verdict": "none", **more}) for sort in SORTS for more in ({}, {"decision": "review"})),
+    *(("newest", {"decision": "auto", **more}) for more in ({"audit": False}, {"release": "1"}, {"label": "a"})),
+]  # fmt: skip
+
+
+def test_every_page_is_read_along_an_index_in_its_order(ledger: Ledger, store: Store, clock: Clock) -> None:
+    """No table is read from end to end, and nothing is sorted, whatever is asked for."""
+    made = [prediction(clock, reference="A") for _ in range(5)]
+    ledger.add_predictions(made, Call())
+    ledger.add_verdict(made[0].id, verdict("agree", clock))
+    seen: list[tuple[str, Any]] = []
+    listener = lambda _, __, statement, values, *more: seen.append((statement, values))  # noqa: E731
+    event.listen(store.engine, "before_cursor_execute", listener)
+    for sort, filters in PLANNED:
+        _, cursor = ledger.predictions(filters, 1, None, sort)
+        if cursor is not None:
+            ledger.predictions(filters, 1, cursor, sort)
+    event.remove(store.engine, "before_cursor_execute", listener)
+    steps = set()
+    with store.reading() as connection:
+        for statement, values in seen:
+            if statement.startswith(("SELECT", "WITH")):
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+                steps |= {(row[3], statement) for row in plan}
+    bad = [step for step in steps if "TEMP B-TREE" in step[0]]
+    # `w` is what is walked: without an index it goes by the row's own number, which is the order
+    bad += [
+        step
+        for step in steps
+        if re.fullmatch("SCAN (predictions|p|v|l|verdicts).*", step[0]) and "INDEX" not in step[0]
+    ]
+    assert bad == []
+    walked = {step[0] for step in steps if re.search(r"\bw\b", step[0])}
+    for name in ("label", "decision", "source", "option", "audit", "reference", "doubt", "created_at"):
+        assert any(f"INDEX ix_predictions_{name}_seq" in step for step in walked), name
+    assert any("ix_predictions_release_digest_seq_decision" in step for step in walked)
+    assert any("ix_verdicts_verdict_prediction_seq" in step for step in walked)
 
 
 def test_filters_find_what_they_say(ledger: Ledger, clock: Clock) -> None:

@@ -31,6 +31,7 @@ HOSTILE = [
     "=HYPERLINK(0)🙂 & &amp; &#x41;",
     "javascript:alert(1)",
 ]
+FILES = {"ui.evidence_file", "ui.export_history"}
 SIGNED_OUT = {"/sign-in", "/contract"}
 
 
@@ -40,7 +41,7 @@ def pages(app: Flask, made: str) -> list[str]:
     shown = [
         rule
         for rule in rules
-        if "GET" in (rule.methods or ()) and rule.endpoint != "ui.evidence_file" and not rule.rule.endswith(".json")
+        if "GET" in (rule.methods or ()) and rule.endpoint not in FILES and not rule.rule.endswith(".json")
     ]
     return [rule.rule.replace("<prediction_id>", made).replace("<int:version>", "1") for rule in shown]
 

@@ -237,8 +237,14 @@ def test_a_blind_record_is_hidden_everywhere_until_its_verdict(
     listed = Page(page.get("/history").text).text
     assert "A subject to be found" in listed
     assert "hidden until you have judged it" in listed
+    for kind in ("csv", "jsonl"):
+        exported = page.get(f"/history.{kind}").text
+        assert "A subject to be found" in exported
+        assert 'confidence":' not in exported
+        assert "outside_seen" not in exported
     judge(page, only, label=said, note="")
     assert verdict(parts, only) == {"verdict": "agree", "blind": True}
+    assert "outside_seen" in page.get("/history.csv").text
     text = Page(page.get("/queue").text).text
     assert f"Recorded: your answer is the one of the model, {said} (" in text
     assert page.get(f"/history/{only}").status_code == 200

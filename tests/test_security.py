@@ -31,6 +31,8 @@ TABLE = {  # who may call what; a route that is not here fails the test below
     "GET /": "submit",
     "POST /": "submit",
     "GET /history": "review",
+    "GET /history.csv": "review",
+    "GET /history.jsonl": "review",
     "GET /history/<prediction_id>": "submit",
     "POST /history/<prediction_id>/verdict": "review",
     "POST /history/<prediction_id>/verdict/withdraw": "review",

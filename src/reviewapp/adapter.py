@@ -176,7 +176,7 @@ class ModelAdapter:
         if prediction.input is None:
             raise NotFound("The request of this prediction was erased, so it cannot be answered again.")
         [output] = self.outputs(prediction.option, to_frame(self.contract, [prediction.input]))
-        return _difference(prediction.output, output)
+        return difference(prediction.output, output)
 
     def check_golden(self, rows: int | None = None) -> None:
         """Answer the release's golden requests (the first `rows`); raise ReleaseRefused where an answer has moved.
@@ -191,13 +191,13 @@ class ModelAdapter:
             except ModelBroken as error:
                 raise ReleaseRefused(error.detail) from error
             for number, (row, output) in enumerate(zip(golden, outputs, strict=True), 1):
-                difference = _difference(row.answers.get(option), output)
-                if difference:
-                    raise ReleaseRefused(f"Golden request {number}, {option}: {difference}.")
+                moved = difference(row.answers.get(option), output)
+                if moved:
+                    raise ReleaseRefused(f"Golden request {number}, {option}: {moved}.")
 
 
-def _difference(expected: Any, output: dict[str, Any]) -> str | None:
-    """Return how an output differs from the golden answer, in words, or None."""
+def difference(expected: Any, output: dict[str, Any]) -> str | None:
+    """Return how an output differs from the golden or recorded answer, beyond GOLDEN_TOLERANCE, in words, or None."""
     try:
         if "label" not in output:
             return _difference_of_values(expected, output)

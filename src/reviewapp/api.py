@@ -12,7 +12,7 @@ from . import bulk, lookups
 from .adapter import ModelAdapter
 from .contract import Record
 from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
-from .lookups import LIST_OPTIONS, option
+from .filters import LIST_OPTIONS, option
 from .openapi import describe
 from .parts import parts
 from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
@@ -103,7 +103,7 @@ def get_prediction(prediction_id: str) -> Response:
 @api.get("/predictions")
 @needs("review")
 def list_predictions() -> Response:
-    """Return predictions, newest first, filtered and in pages."""
+    """Return predictions, filtered, in an order and in pages."""
     found, following = lookups.predictions()
     return answer({"predictions": [prediction.as_record() for prediction in found], "next": following})
 

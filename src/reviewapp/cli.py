@@ -24,9 +24,11 @@ from .building.card import report, summary
 from .building.infer import Asked
 from .building.subject import subject
 from .config import load_settings, settings_table
-from .errors import ReleaseRefused, ReviewappError, UsageError
+from .errors import InvalidInput, NotReady, ReleaseRefused, ReviewappError, UsageError
 from .evidence import run as trials
+from .export import KINDS, export, write_beside
 from .factory import create_app, make_parts
+from .filters import EXPORT_OPTIONS, to_export
 from .monitoring import ABOVE, tell_monitor
 from .monitoring import monitor as watch
 from .parts import Parts
@@ -288,6 +290,38 @@ def monitor(as_json: bool) -> None:
     found = watch(parts.registry.check(parts.registry.folder(pointer), pointer.digest).release, parts.ledger)
     click.echo(json.dumps(found, indent=2) if as_json else tell_monitor(found))
     sys.exit(int(found["trigger"]["state"] == ABOVE))
+
+
+def _filters(command: Any) -> Any:
+    """Give a command the filters and the order of History, as options of the same names."""
+    for field in reversed(EXPORT_OPTIONS):
+        named = "|".join(field.choices) if field.choices else {"boolean": "true|false"}.get(field.kind, "TEXT")
+        command = click.option(f"--{field.name}", metavar=named, help=field.description)(command)
+    return command
+
+
+@main.command("export")
+@click.option("--format", "kind", type=click.Choice(list(KINDS)), default="csv", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Write this file.  [default: standard output]")
+@_filters
+def export_predictions(kind: str, output: Path | None, **typed: str | None) -> None:
+    """Write the predictions that History finds, with their verdicts, as CSV or JSON Lines."""
+    parts = _parts()
+    try:
+        filters, sort = to_export({name: text for name, text in typed.items() if text is not None})
+    except InvalidInput as error:
+        said = "; ".join(f"--{one.pointer.rpartition('/')[2]}: {one.detail}" for one in error.errors)
+        raise UsageError(said) from None
+    try:
+        contract = parts.registry.contract()
+    except (NotReady, ReleaseRefused):  # what was answered can be read also while nothing answers
+        contract = None
+    pieces = export(kind, parts.ledger, filters, sort, contract)
+    if output is not None:
+        write_beside(pieces, output)
+        return
+    for piece in pieces:  # click ends quietly where the reader has closed the pipe
+        click.echo(piece, nl=False)
 
 
 @main.command()

@@ -10,6 +10,7 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
 3 store desk ledger registry accounts    keeping: predictions, what waits, the live release, who may do what
+3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
 4 evaluation golden monitoring           what a release says of itself, and its ledger of it

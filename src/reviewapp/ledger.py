@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,30 +12,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    Text,
-    and_,
-    cast,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-)
+from sqlalchemy import Connection, RowMapping, delete, exists, func, insert, select
 
-from . import desk
-from .errors import Conflict, Flaw, InvalidInput, KeyReused, NotFound
-from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
+from . import desk, search
+from .errors import Conflict, KeyReused, NotFound
+from .finding import SORTS, find
+from .prediction import DECISIONS, Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
 from .stages import stage
 from .store import Store, idempotency_keys, predictions, verdicts
 
 KEY_LIFE = timedelta(hours=24)  # how long an Idempotency-Key is remembered
-CURSOR = "c[0-9]{1,18}"  # callers hand it back as it is; what it says is ours to change
+EXPORTED = 500  # rows that are in memory at a time
 _LOCK_SPACE = 2**62  # byte offsets in the lock file; one stands for one key
 
 
@@ -111,27 +98,51 @@ class Ledger:
             return _with_verdicts(connection, [row])[0]
 
     def predictions(
-        self, filters: Mapping[str, Any], limit: int, cursor: str | None = None
+        self, filters: Mapping[str, Any], limit: int, cursor: str | None = None, sort: str = SORTS[0]
     ) -> tuple[list[Prediction], str | None]:
-        """Return at most `limit` predictions, newest first, and the cursor of the next page, if there is one."""
-        conditions = [_CONDITIONS[name](value) for name, value in filters.items() if value is not None]
-        if cursor is not None:
-            conditions.append(predictions.c.seq < _seq_of(cursor))
-        query = select(predictions).where(*conditions).order_by(predictions.c.seq.desc()).limit(limit + 1)
+        """Return at most `limit` predictions in an order of SORTS, and the cursor of the next page, if there is one."""
+        self._prepare(filters)
         with self._store.reading() as connection:
-            rows = list(connection.execute(query).mappings())
-            found = _with_verdicts(connection, rows[:limit])
-        return found, _cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None
+            found, following = find(connection, filters, sort, limit, cursor)
+            return _numbered(connection, found), following
+
+    def pages(self, filters: Mapping[str, Any], sort: str = SORTS[0]) -> Iterator[list[Prediction]]:
+        """Yield all predictions that match, EXPORTED at a time, as they are when they are read.
+
+        What is recorded after the first page was asked for is left out, so that this ends. No page holds a state of the
+        store while the next one waits to be asked for: a slow reader keeps nothing from being tidied up.
+        """
+        self._prepare(filters)
+        with self._store.reading() as connection:
+            newest = connection.scalar(select(func.max(predictions.c.seq))) or 0
+        cursor: str | None = None
+        while True:
+            with self._store.reading() as connection:
+                found, cursor = find(connection, filters, sort, EXPORTED, cursor, newest)
+                page = _numbered(connection, found)
+            yield page
+            if cursor is None:
+                return
+
+    def _prepare(self, filters: Mapping[str, Any]) -> None:
+        words = filters.get("q")
+        if words is not None and search.match(words) is not None:
+            search.catch_up(self._store)
+
+    def tasks(self) -> set[str]:
+        """Return the kinds of answers there are: `classification`, `regression`."""
+        label = predictions.c.label
+        kinds = {"classification": label.is_not(None), "regression": label.is_(None)}
+        with self._store.reading() as connection:
+            return {task for task, holds in kinds.items() if connection.scalar(select(exists().where(holds)))}
 
     def counts(self, release: ReleaseId) -> dict[str, int]:
         """Return how many predictions of a release each decision has."""
-        query = (
-            select(predictions.c.decision, func.count())
-            .where(predictions.c.release_digest == release.digest)
-            .group_by(predictions.c.decision)
-        )
+        counts = [func.count().filter(predictions.c.decision == decision) for decision in DECISIONS]
+        query = select(*counts).where(predictions.c.release_digest == release.digest)  # one pass through one index
         with self._store.reading() as connection:
-            return {decision: int(n) for decision, n in connection.execute(query)}
+            found = zip(DECISIONS, connection.execute(query).one(), strict=True)
+            return {decision: n for decision, n in found if n}
 
     def audited(self, release: ReleaseId) -> list[Prediction]:
         """Return the automatic answers of a release that were drawn for a person to check, the oldest first."""
@@ -246,6 +257,13 @@ def _prediction(row: RowMapping, given: Sequence[Verdict]) -> Prediction:
     )
 
 
+def _numbered(connection: Connection, numbers: Sequence[int]) -> list[Prediction]:
+    """Return the predictions of these rows, in this order."""
+    rows = connection.execute(select(predictions).where(predictions.c.seq.in_(numbers))).mappings()
+    by_number = {row["seq"]: row for row in rows}
+    return _with_verdicts(connection, [by_number[number] for number in numbers])
+
+
 def _row_of(connection: Connection, prediction_id: str) -> RowMapping:
     row = connection.execute(select(predictions).where(predictions.c.id == prediction_id)).mappings().first()
     if row is None:
@@ -261,55 +279,3 @@ def _with_verdicts(connection: Connection, rows: Sequence[RowMapping]) -> list[P
             values = {name: row[name] for name in Verdict.__dataclass_fields__}
             given[row["prediction_seq"]].append(Verdict(**values))
     return [_prediction(row, given[row["seq"]]) for row in rows]
-
-
-def _cursor(seq: int) -> str:
-    return f"c{seq}"
-
-
-def _seq_of(cursor: str) -> int:
-    if not re.fullmatch(CURSOR, cursor):
-        raise InvalidInput([Flaw("/query/cursor", "not_a_cursor", "This must be the `next` of an earlier page.")])
-    return int(cursor[1:])
-
-
-def _mentions(words: str) -> ColumnElement[bool]:
-    """Whether a value of the input (not a member's name) or the reference holds the words."""
-    member = func.json_each(predictions.c.input).table_valued("value")
-    in_input = exists().select_from(member).where(cast(member.c.value, Text).contains(words, autoescape=True))
-    return or_(in_input, predictions.c.reference.contains(words, autoescape=True))
-
-
-def _release_is(release: str) -> ColumnElement[bool]:
-    if release.isascii() and release.isdigit() and len(release) < 10:
-        return predictions.c.release_version == int(release)
-    name, _, version = release.partition("/")
-    if version.isascii() and version.isdigit() and len(version) < 10:
-        return and_(predictions.c.release_name == name, predictions.c.release_version == int(version))
-    return predictions.c.release_digest == release
-
-
-def _verdict_is(verdict: str) -> ColumnElement[bool]:
-    """The verdict that holds is the last one; `none` finds what nobody has judged, or what was taken back."""
-    of_this = verdicts.c.prediction_seq == predictions.c.seq
-    later = verdicts.alias()
-    newer = exists().where(later.c.prediction_seq == verdicts.c.prediction_seq, later.c.seq > verdicts.c.seq)
-    last = and_(of_this, ~newer)
-    if verdict == "none":
-        return or_(~exists().where(of_this), exists().where(last, verdicts.c.verdict == "withdrawn"))
-    return exists().where(last, verdicts.c.verdict == verdict)
-
-
-_CONDITIONS: dict[str, Callable[[Any], ColumnElement[bool]]] = {
-    "decision": lambda value: predictions.c.decision == value,
-    "label": lambda value: predictions.c.label == value,
-    "option": lambda value: predictions.c.option == value,
-    "audit": lambda value: predictions.c.audit == value,
-    "release": _release_is,
-    "verdict": _verdict_is,
-    "source": lambda value: predictions.c.source == value,
-    "reference": lambda value: predictions.c.reference == value,
-    "since": lambda value: predictions.c.created_at >= value,
-    "until": lambda value: predictions.c.created_at < value,
-    "q": _mentions,
-}

@@ -11,7 +11,7 @@ from . import __version__, strictjson
 from .bulk import CSV_TYPE, NDJSON_TYPE
 from .contract import Contract, Field, Outcome
 from .explain import SHOWN_TERMS
-from .ledger import CURSOR
+from .finding import CURSOR
 from .policy import REASONS
 from .prediction import DECISIONS, OPTIONS, SOURCES
 from .samples import csv_template, example_record
@@ -218,7 +218,7 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
     example = {"input": example_record(contract), "reference": REFERENCE.example}
     add = {
         "/api/v1/predictions": {
-            "get": _operation("List predictions, newest first", "PredictionPage", "401 403 406 422 503",
+            "get": _operation("List predictions, filtered and in an order", "PredictionPage", "401 403 406 422 503",
                               parameters=[_parameter(field) for field in list_options]),
             "post": _operation("Answer one request", "Prediction", _BODY, status="201", also={"200": "Prediction"},
                                body="PredictionRequest", example=example, parameters=predict),

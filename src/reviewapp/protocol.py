@@ -174,8 +174,13 @@ def _chunks(source: Request, most: int) -> Iterator[bytes]:
 
 def read_query(fields: Sequence[Field]) -> dict[str, Any]:
     """Return the query options, checked like any input; mistakes are pointed at under /query."""
+    return RecordSchema(fields, text=True).load(query_texts(), "/query")
+
+
+def query_texts() -> dict[str, str]:
+    """Return the query options as they were sent, each once."""
     _refuse_twice("query", [name for name, _ in request.args.items(multi=True)])
-    return RecordSchema(fields, text=True).load(request.args.to_dict(), "/query")
+    return request.args.to_dict()
 
 
 def _refuse_twice(where: str, names: Sequence[str]) -> None:

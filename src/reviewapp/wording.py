@@ -31,6 +31,12 @@ WAITING = {  # why a record waits for a person
     OPTIONS_DISAGREE: "Model and baseline disagree",
     "audit": "Drawn by lot for a check",
 }
+SORT_WORDS = {
+    "newest": "Newest first",
+    "oldest": "Oldest first",
+    "least_sure": "Least sure first",
+    "most_sure": "Most sure first",
+}
 _LIKELY = (  # from this confidence on, in words
     (0.99, "almost certainly right"),
     (0.9, "very likely right"),

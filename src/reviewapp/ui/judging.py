@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flask import request
 
 from .. import snippets
+from ..adapter import difference
 from ..contract import Record
-from ..errors import Flaw, NotReady
+from ..errors import Flaw, ModelBroken, NotReady
 from ..forms import Input, Mistake, control_names, inputs, mistakes
 from ..parts import parts
-from ..prediction import Prediction
+from ..prediction import Call, Prediction
 from ..schemas import verdict_fields
 from ..security import client
 from ..wording import VERDICT_WORDS, Story, tell
@@ -35,7 +36,29 @@ def story(prediction: Prediction) -> Story:
 
 
 def completed(prediction: Prediction) -> Prediction:
-    return prediction
+    """Return a prediction with the other option and the explanation, worked out now where they were not recorded.
+
+    That is done, and nothing is recorded, where the same release answers now and still answers the same; else the
+    record is returned as it is.
+    """
+    if prediction.input is None or (prediction.comparison is not None and prediction.explanation is not None):
+        return prediction
+    try:
+        adapter = parts.registry.adapter()
+        if adapter.release.id != prediction.release:
+            return prediction
+        [again] = adapter.predict(
+            [prediction.input], Call(dry_run=True), option=prediction.option, compare=True, explain=True
+        )
+    except (NotReady, ModelBroken):
+        return prediction
+    if difference(prediction.output, again.output) is not None:
+        return prediction
+    return replace(
+        prediction,
+        comparison=prediction.comparison or again.comparison,
+        explanation=prediction.explanation or again.explanation,
+    )
 
 
 def judgement(

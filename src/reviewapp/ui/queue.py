@@ -30,7 +30,7 @@ KEYS = 9  # so many labels have a button and a key each; of more there is a list
 class QueuePage:
     """What waits and, once it is opened, one record with the form for its verdict.
 
-    `story` tells the record; where the lease is blind, its answers are not shown. `last` is the prediction that the
+    `story` tells the record that was `recorded`; where the lease is blind, its answers are not shown. `last` is the prediction that the
     reader judged last. `lost` is what they had typed about a record that is not theirs any more.
     """
 
@@ -38,6 +38,7 @@ class QueuePage:
     judged: int
     last: str | None
     lease: Lease | None = None
+    recorded: Prediction | None = None
     story: Story | None = None
     inputs: list[Input] = field(default_factory=list)
     reasons: Sequence[tuple[str, bool]] = ()
@@ -66,7 +67,7 @@ class QueuePage:
             "judged_today": self.judged,
             "last": self.last,
             "lease": None if self.lease is None else vars(self.lease),
-            "prediction": None if self.story is None else self.story.prediction.as_record(),
+            "prediction": self.recorded and self.recorded.as_record(),
             "reason_options": [reason for reason, _ in self.reasons],
         }
 
@@ -172,7 +173,7 @@ def _queue_page(
     drawn = inputs([right, note] if listed else [note], text, flaws, form="verdict", blank="No label", compact=listed)
     rules = lookups.policy()
     offered = [(reason, reason in reasons) for reason in (rules.reason_options if rules else ())]
-    return QueuePage(waiting, _judged(), last, lease, told, drawn, offered, mistakes(drawn, flaws))
+    return QueuePage(waiting, _judged(), last, lease, prediction, told, drawn, offered, mistakes(drawn, flaws))
 
 
 def _judged() -> int:

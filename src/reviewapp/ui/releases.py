@@ -12,8 +12,8 @@ from flask.typing import ResponseReturnValue
 from .. import lookups
 from ..difference import Difference
 from ..errors import BreakingChange, Conflict, Flaw, InvalidInput, NotReady, ReleaseRefused, ReviewappError, pointer
+from ..filters import option
 from ..forms import Input, Mistake, inputs, mistakes, typed
-from ..lookups import option
 from ..parts import parts
 from ..protocol import read_form, read_query
 from ..registry import BREAKING_CHANGE, ReleaseEvent, by_version, way_back

@@ -10,8 +10,8 @@ from flask.typing import ResponseReturnValue
 
 from ..accounts import Client
 from ..errors import Unauthenticated
+from ..filters import option
 from ..forms import Mistake
-from ..lookups import option
 from ..parts import parts
 from ..protocol import read_form, read_query, wants_json
 from ..security import COOKIE, EVERYBODY, drop_session, keep_session, known_client, needs

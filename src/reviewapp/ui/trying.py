@@ -16,8 +16,8 @@ from .. import lookups
 from ..adapter import ModelAdapter
 from ..contract import Contract, Record
 from ..errors import Conflict, Flaw, InvalidInput, NotFound
+from ..filters import option
 from ..forms import Input, Mistake, as_typed, inputs, mistakes, typed
-from ..lookups import option
 from ..parts import parts
 from ..prediction import Call, IdempotencyKey, Prediction
 from ..protocol import read_form, read_query, request_id

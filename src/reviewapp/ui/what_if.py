@@ -11,8 +11,8 @@ from .. import lookups
 from ..adapter import ModelAdapter
 from ..contract import Contract, Field, Record, Value
 from ..errors import Flaw, InvalidInput, NotFound, pointer
+from ..filters import option
 from ..forms import Input, Mistake, as_typed, control_names, inputs, mistakes, typed
-from ..lookups import option
 from ..parts import parts
 from ..prediction import Call, Prediction
 from ..protocol import read_form, read_query, request_id

@@ -21,7 +21,7 @@ def upgrade() -> None:
     op.drop_index("ix_predictions_created_at", "predictions")
     for name in (*_FILTERED, "created_at"):
         op.create_index(f"ix_predictions_{name}_seq", "predictions", [name, "seq"])
-    op.create_index("ix_predictions_release_digest_decision_seq", "predictions", ["release_digest", "decision", "seq"])
+    op.create_index("ix_predictions_release_digest_seq_decision", "predictions", ["release_digest", "seq", "decision"])
     op.add_column("verdicts", sa.Column("blind", sa.Boolean, nullable=False, server_default=sa.false()))
     op.create_index("ix_verdicts_verdict_prediction_seq", "verdicts", ["verdict", "prediction_seq"])
     op.create_index("ix_verdicts_author_created_at", "verdicts", ["author", "created_at"])
@@ -68,5 +68,5 @@ def upgrade() -> None:
     # the words of requests, by the row's number; filled when somebody searches (search.py)
     op.execute(
         "CREATE VIRTUAL TABLE words USING fts5(text, content='', contentless_delete=1,"
-        " tokenize='unicode61 remove_diacritics 2')"
+        " tokenize='unicode61 remove_diacritics 2', prefix='1 2')"
     )

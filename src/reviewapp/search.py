@@ -1,0 +1,60 @@
+"""Search for words: an FTS5 table that knows which words each prediction holds, filled when somebody searches.
+
+Recording a prediction never waits for it: the first search after predictions were recorded takes them in, in
+transactions short enough that nobody waits long for their turn to write. What is taken in are the label, the reference
+and every value of the input, not the names of its members.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+from sqlalchemy import RowMapping, select, text
+
+from .samples import as_text
+from .store import Store, predictions
+
+BATCH = 2000  # rows of one transaction: under a tenth of a second
+SCANNED = 5000  # so many of the newest predictions are read for what is no word
+# Scripts that write no spaces between words: each character is a word of its own, so that a run of them is found in
+# the middle of a longer one. Thai and Lao, Myanmar, Khmer, kana, Han.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\uff66-\uff9f\U00020000-\U000323af]"
+)
+_HIGHEST = text("SELECT rowid FROM words ORDER BY rowid DESC LIMIT 1")
+_INSERT = text("INSERT INTO words (rowid, text) VALUES (:seq, :text)")
+
+
+def match(words: str) -> str | None:
+    """Return the words of a query as FTS5 asks for them: all of them, each a beginning; None where there is none."""
+    pieces = [_spaced(piece.replace('"', " ")) for piece in words.split()]
+    terms = [f'"{piece}"*' for piece in pieces if any(unicodedata.category(sign)[0] in "LN" for sign in piece)]
+    return " AND ".join(terms) or None
+
+
+def catch_up(store: Store) -> None:
+    """Take in what was recorded since the last search; what other processes take in meanwhile is theirs."""
+    while True:
+        with store.reading() as connection:
+            highest = connection.scalar(_HIGHEST) or 0
+            columns = predictions.c.seq, predictions.c.label, predictions.c.reference, predictions.c.input
+            query = select(*columns).where(predictions.c.seq > highest).order_by(predictions.c.seq).limit(BATCH)
+            new = [_words(row) for row in connection.execute(query).mappings()]
+        if not new:
+            return
+        with store.writing() as connection:
+            if (connection.scalar(_HIGHEST) or 0) == highest:
+                connection.execute(_INSERT, new)
+
+
+def _words(row: RowMapping) -> dict[str, Any]:
+    values = [row["label"], row["reference"], *(row["input"] or {}).values()]
+    return {"seq": row["seq"], "text": _spaced("\n".join(as_text(value) for value in values))}
+
+
+def _spaced(words: str) -> str:
+    """Return a text as index and query both take it: however its letters were encoded, and with words apart."""
+    return _UNSPACED.sub(r" \g<0> ", unicodedata.normalize("NFKC", words))
