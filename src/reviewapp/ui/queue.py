@@ -30,8 +30,8 @@ KEYS = 9  # so many labels have a button and a key each; of more there is a list
 class QueuePage:
     """What waits and, once it is opened, one record with the form for its verdict.
 
-    `story` tells the record that was `recorded`; where the lease is blind, its answers are not shown. `last` is the prediction that the
-    reader judged last. `lost` is what they had typed about a record that is not theirs any more.
+    `story` tells the record that was `recorded`; where the lease is blind, its answers are not shown. `last` is the
+    prediction that the reader judged last. `lost` is what they had typed about a record that is not theirs any more.
     """
 
     waiting: Waiting
