@@ -28,10 +28,11 @@ from sqlalchemy import (
     select,
 )
 
-from . import desk
+from . import desk, reviews
 from .errors import Conflict, Flaw, InvalidInput, KeyReused, NotFound
 from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
+from .reviews import Reviews
 from .stages import stage
 from .store import Store, idempotency_keys, predictions, verdicts
 
@@ -123,22 +124,10 @@ class Ledger:
             found = _with_verdicts(connection, rows[:limit])
         return found, _cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None
 
-    def counts(self, release: ReleaseId) -> dict[str, int]:
-        """Return how many predictions of a release each decision has."""
-        query = (
-            select(predictions.c.decision, func.count())
-            .where(predictions.c.release_digest == release.digest)
-            .group_by(predictions.c.decision)
-        )
+    def reviews(self, release: ReleaseId) -> Reviews:
+        """Return what people said of the answers of a release, and of how many answers."""
         with self._store.reading() as connection:
-            return {decision: int(n) for decision, n in connection.execute(query)}
-
-    def audited(self, release: ReleaseId) -> list[Prediction]:
-        """Return the automatic answers of a release that were drawn for a person to check, the oldest first."""
-        query = select(predictions).where(predictions.c.release_digest == release.digest, predictions.c.audit)
-        with self._store.reading() as connection:
-            rows = list(connection.execute(query.order_by(predictions.c.seq)).mappings())
-            return _with_verdicts(connection, rows)
+            return reviews.read(connection, release)
 
     # ---- retries ----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,11 @@ def upgrade() -> None:
     op.drop_index("ix_predictions_created_at", "predictions")
     for name in (*_FILTERED, "created_at"):
         op.create_index(f"ix_predictions_{name}_seq", "predictions", [name, "seq"])
-    op.create_index("ix_predictions_release_digest_decision_seq", "predictions", ["release_digest", "decision", "seq"])
+    op.create_index(
+        "ix_predictions_release_digest_decision_seq_audit",
+        "predictions",
+        ["release_digest", "decision", "seq", "audit"],
+    )
     op.add_column("verdicts", sa.Column("blind", sa.Boolean, nullable=False, server_default=sa.false()))
     op.create_index("ix_verdicts_verdict_prediction_seq", "verdicts", ["verdict", "prediction_seq"])
     op.create_index("ix_verdicts_author_created_at", "verdicts", ["author", "created_at"])
