@@ -1,11 +1,11 @@
 """The pages: each goes through the same schemas, adapter and ledger as the API, and has a JSON twin at its address.
 
-`base` says what all pages share; each other module holds one page or two: a dataclass with all that is shown, and the
-views that make it. What changes something answers with a redirect to the page that shows the change: going back or
-reloading repeats nothing.
+`base` says what all pages share, `plots` draws; each other module holds one page or two: a dataclass with all that is
+shown, and the views that make it. What changes something answers with a redirect to the page that shows the change:
+going back or reloading repeats nothing.
 """
 
-from . import history, reference, releases, signing, trying
+from . import history, monitor, reference, releases, signing, trying
 from .base import ui
 
-__all__ = ["history", "reference", "releases", "signing", "trying", "ui"]
+__all__ = ["history", "monitor", "reference", "releases", "signing", "trying", "ui"]

@@ -22,6 +22,7 @@ NAVIGATION = (  # the page, its name, the role it needs, and the module of all v
     ("ui.try_it", "Try", "submit", "trying"),
     ("ui.history", "History", "review", "history"),
     ("ui.show_contract", "Contract", EVERYBODY, ""),
+    ("ui.show_monitor", "Monitor", "review", ""),
     ("ui.show_releases", "Releases", "submit", "releases"),
     ("ui.show_evidence", "Evidence", "submit", ""),
 )
