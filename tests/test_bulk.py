@@ -61,7 +61,7 @@ def lines(response: Any) -> tuple[list[dict[str, Any]], dict[str, int]]:
 
 
 def recorded(parts: Parts) -> int:
-    return sum(parts.ledger.counts(parts.registry.adapter().release.id).values())
+    return sum(parts.ledger.reviews(parts.registry.adapter().release.id).predictions.values())
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ def test_every_page_is_read_along_an_index_in_its_order(ledger: Ledger, store: S
     walked = {step[0] for step in steps if re.search(r"\bw\b", step[0])}
     for name in ("label", "decision", "source", "option", "audit", "reference", "doubt", "created_at"):
         assert any(f"INDEX ix_predictions_{name}_seq" in step for step in walked), name
-    assert any("ix_predictions_release_digest_seq_decision" in step for step in walked)
+    assert any("ix_predictions_release_digest_seq_decision_audit" in step for step in walked)
     assert any("ix_verdicts_verdict_prediction_seq" in step for step in walked)
 
 

@@ -3,15 +3,31 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from scipy.stats import binomtest
+from sqlalchemy import event
 
 from reviewapp.adapter import ModelAdapter
+from reviewapp.evaluation import wilson
 from reviewapp.ledger import Ledger
-from reviewapp.monitoring import ABOVE, TOO_FEW, WITHIN, evidence_above, is_wrong, monitor, tell_monitor, watch, wilson
+from reviewapp.monitoring import (
+    ABOVE,
+    POINTS,
+    TOO_FEW,
+    WITHIN,
+    course,
+    evidence_above,
+    is_wrong,
+    kinds,
+    monitor,
+    tell_monitor,
+    watch,
+)
 from reviewapp.policy import RollbackRule
-from reviewapp.prediction import Call, Verdict, timestamp, utcnow
+from reviewapp.prediction import Call, Prediction, Verdict, timestamp, utcnow
 from reviewapp.release import Release
 from reviewapp.store import Store
 from reviewapp.triage import generator
@@ -26,6 +42,8 @@ def test_a_wilson_interval_is_the_textbook_one() -> None:
     low, high = wilson(10, 100)
     assert (round(low, 4), round(high, 4)) == (0.0552, 0.1744)
     assert wilson(0, 0) == (0.0, 1.0)
+    for hits, n in ((0, 1), (1, 1), (3, 7), (183, 2000), (30_000, 100_000)):
+        assert wilson(hits, n) == tuple(binomtest(hits, n).proportion_ci(0.95, method="wilson"))
 
 
 def test_the_evidence_is_the_averaged_likelihood_ratio() -> None:
@@ -57,6 +75,18 @@ def test_the_trigger_waits_for_the_minimum_and_stays_fired() -> None:
     assert watch(RULE, [True] * 29).state == TOO_FEW
     fired = watch(RULE, [True] * 30 + [False] * 500)
     assert (fired.state, fired.fired_at) == (ABOVE, 30)
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.2, 0.9])
+def test_all_verdicts_at_once_give_what_one_after_another_gives(limit: float) -> None:
+    rule, rng = RollbackRule(limit=limit, minimum_verdicts=5), random.Random(2)
+    for share in (0.0, limit, 0.5, 1.0):
+        wrong = [rng.random() < share for _ in range(60)]
+        evidence = [evidence_above(limit, sum(wrong[:n]), n) for n in range(1, 61)]
+        found = watch(rule, wrong)
+        assert found.evidence == pytest.approx(max(evidence), rel=1e-12)
+        fired = [n for n in range(5, 61) if max(evidence[:n]) >= found.needed]
+        assert found.fired_at == (fired[0] if fired else None)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +172,124 @@ def test_only_what_was_drawn_counts(release: Release, ledger: Ledger, clock: Clo
         ledger.add_verdict(row.id, verdict("disagree", clock))
     found = monitor(release, ledger)
     assert (found["metric"]["drawn"], found["metric"]["wrong"], found["referred"]["predictions"]) == (1, 1, 2)
+
+
+def test_verdicts_count_in_the_order_they_were_given_so_that_what_fired_stays_fired(
+    release: Release, ledger: Ledger, clock: Clock
+) -> None:
+    """The later answers are judged first, and are wrong; right verdicts on earlier ones come after and undo nothing."""
+    rows = [prediction(clock, release=release.id, audit=True) for _ in range(200)]
+    ledger.add_predictions(rows, Call())
+    for row in rows[-30:]:
+        ledger.add_verdict(row.id, verdict("disagree", clock))
+    fired = monitor(release, ledger)["trigger"]
+    assert (fired["state"], fired["fired_at"]) == (ABOVE, 30)
+    for row in rows[:-30]:
+        ledger.add_verdict(row.id, verdict("agree", clock))
+    later = monitor(release, ledger)
+    assert later["metric"]["verdicts"] == 200
+    assert later["trigger"] == fired
+
+
+def test_in_the_order_of_the_predictions_the_trigger_would_break_its_promise() -> None:
+    """The rate is at the limit, so one run in twenty may fire, looking after each verdict, whatever is judged first."""
+    rule, rng, runs, n = RollbackRule(limit=0.2), random.Random(4), 60, 120
+    by_verdicts = by_predictions = 0
+    for _ in range(runs):
+        wrong = [rng.random() < rule.limit for _ in range(n)]
+        newest_first = wrong[::-1]
+        by_verdicts += watch(rule, newest_first).state == ABOVE
+        by_predictions += any(watch(rule, newest_first[:seen][::-1]).state == ABOVE for seen in range(30, n + 1))
+    assert by_verdicts <= runs * 0.05
+    assert by_predictions > runs * 0.3
+
+
+def test_a_verdict_that_changes_what_is_held_counts_from_when_it_was_given(
+    release: Release, ledger: Ledger, clock: Clock
+) -> None:
+    first, second = (prediction(clock, release=release.id, audit=True) for _ in range(2))
+    ledger.add_predictions([first, second], Call())
+
+    def known(row: Prediction, kind: str, author: str) -> list[tuple[str, int]]:
+        """Give a verdict a minute later; return (minute, how many wrong) of each verdict that counts."""
+        clock.forward(minutes=1)
+        ledger.add_verdict(row.id, verdict(kind, clock, author=author))
+        shown = course(release.policy.rollback, ledger.reviews(release.id))
+        return [(one.at[14:16], one.wrong) for one in shown]
+
+    assert known(first, "agree", "ann") == [("01", 0)]
+    assert known(second, "disagree", "ann") == [("01", 0), ("02", 1)]
+    assert known(first, "agree", "bob") == [("01", 0), ("02", 1)]  # says the same again
+    assert known(first, "disagree", "bob") == [("02", 1), ("04", 2)]
+    assert known(first, "unsure", "bob") == [("02", 1)]
+
+
+def test_a_course_shows_few_points_evenly_with_the_last_and_the_one_that_fired(
+    release: Release, ledger: Ledger, clock: Clock
+) -> None:
+    rows = [prediction(clock, release=release.id, audit=True) for _ in range(200)]
+    ledger.add_predictions(rows, Call())
+    assert course(release.policy.rollback, ledger.reviews(release.id)) == []
+    for row in rows:
+        ledger.add_verdict(row.id, verdict("agree", clock))
+    shown = course(release.policy.rollback, ledger.reviews(release.id), fired_at=133)
+    assert len(shown) == POINTS
+    assert (shown[0].n, shown[-1].n) == (1, 200)
+    assert 133 in [one.n for one in shown]
+    assert max(b.n - a.n for a, b in pairwise(shown)) <= 6
+    assert (shown[-1].low, shown[-1].high) == wilson(0, 200)
+
+
+def test_verdicts_are_counted_by_the_kind_that_holds(release: Release, ledger: Ledger, clock: Clock) -> None:
+    rows = [prediction(clock, release=release.id, audit=i < 6) for i in range(7)]
+    ledger.add_predictions(rows, Call())
+    for row, given in zip(rows, ("agree", "corrected", "disagree", "unsure", "agree"), strict=False):
+        ledger.add_verdict(row.id, verdict(given, clock, label="b" if given == "corrected" else None))
+    ledger.withdraw_verdict(rows[4].id, "ann")
+    ledger.add_verdict(rows[6].id, verdict("agree", clock))  # nobody drew this one
+    counted = {"agree": 1, "corrected": 1, "disagree": 1, "unsure": 1}
+    assert kinds(ledger.reviews(release.id)) == {"drawn": 6, **counted, "waiting": 2}
+
+
+def test_a_value_inside_the_interval_agrees(release: Release, ledger: Ledger, clock: Clock) -> None:
+    output = {"value": 2.0, "low": 1.0, "high": 3.0}
+    rows = [prediction(clock, release=release.id, audit=True, output=output) for _ in range(3)]
+    ledger.add_predictions(rows, Call())
+    for row, value in zip(rows, (1.0, 3.0, 3.5), strict=True):
+        ledger.add_verdict(row.id, verdict("corrected", clock, value=value))
+    found = monitor(release, ledger)["metric"]
+    assert (found["verdicts"], found["wrong"]) == (3, 1)
+
+
+def test_monitoring_reads_no_prediction_that_nobody_judged(
+    release: Release, ledger: Ledger, store: Store, clock: Clock
+) -> None:
+    """The plans of all that `monitor` asks the database: one index is counted, then verdicts lead to their own rows."""
+    row = prediction(clock, release=release.id, audit=True)
+    ledger.add_predictions([row], Call())
+    ledger.add_verdict(row.id, verdict("agree", clock))
+    asked: list[tuple[str, Any]] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _c, _k, sql, values, *_: asked.append((sql, values)))
+    monitor(release, ledger)
+    with store.reading() as connection:
+        plans = [
+            [
+                row.detail
+                for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)
+                if row.detail.startswith(("SEARCH", "SCAN")) and row.detail != "SCAN CONSTANT ROW"
+            ]
+            for sql, values in list(asked)
+            if sql.startswith("SELECT")
+        ]
+    index = "SEARCH predictions USING COVERING INDEX ix_predictions_release_digest_seq_decision_audit"
+    assert plans == [
+        [f"{index} (release_digest=?)"],
+        [f"{index} (release_digest=?)"] * 2,
+        [
+            "SEARCH verdicts USING INDEX ix_verdicts_prediction_seq_seq (prediction_seq>? AND prediction_seq<?)",
+            "SEARCH predictions USING INTEGER PRIMARY KEY (rowid=?)",
+        ],
+    ]
 
 
 @pytest.fixture

@@ -63,10 +63,9 @@ def test_every_dependency_is_pinned() -> None:
 ORDER = """
 errors places config strictjson csvfiles stages | dates contract | schemas samples forms frames difference policy |
 rules rulelist calibration transformers estimators trust release |
-explain prediction adapter bulk store search finding filters desk ledger export registry accounts openapi marking
-wording
-snippets |
-evaluation golden monitoring building | triage | evidence |
+explain prediction adapter bulk store search finding filters desk reviews ledger export registry accounts openapi
+marking wording snippets |
+evaluation golden monitoring reliance building | triage | evidence |
 parts | protocol security | lookups | api ui server | factory | cli | __main__
 """
 

@@ -13,6 +13,7 @@ from .adapter import ModelAdapter
 from .contract import Record
 from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
 from .filters import LIST_OPTIONS, option
+from .monitoring import monitor
 from .openapi import describe
 from .parts import parts
 from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
@@ -233,6 +234,16 @@ def roll_back_release() -> Response:
     """Let the release that was live before answer again."""
     reason = move_request().load(read_json(parts.settings.max_body))
     return answer(parts.registry.roll_back(reason, client().name).as_json())
+
+
+# ---- monitoring -------------------------------------------------------------------------------------------------
+
+
+@api.get("/monitor")
+@needs("review")
+def get_monitor() -> Response:
+    """Return the monitoring metric of the live release, its interval, and the state of the rollback trigger."""
+    return answer(monitor(parts.registry.adapter().release, parts.ledger))
 
 
 # ---- health -----------------------------------------------------------------------------------------------------

@@ -29,9 +29,9 @@ from .evidence import run as trials
 from .export import KINDS, export, write_beside
 from .factory import create_app, make_parts
 from .filters import EXPORT_OPTIONS, to_export
-from .monitoring import ABOVE, tell_monitor
-from .monitoring import monitor as watch
+from .monitoring import ABOVE, monitored, tell_monitor
 from .parts import Parts
+from .reliance import reliance, tell_reliance
 from .samples import example_record
 from .server import address, check_address, hold_instance
 from .server import serve as run_server
@@ -287,8 +287,11 @@ def monitor(as_json: bool) -> None:
     pointer = parts.registry.live()
     if pointer is None:
         raise UsageError("No release is live yet; `reviewapp build` makes one.")  # not 1: that is a trigger that fired
-    found = watch(parts.registry.check(parts.registry.folder(pointer), pointer.digest).release, parts.ledger)
-    click.echo(json.dumps(found, indent=2) if as_json else tell_monitor(found))
+    release = parts.registry.check(parts.registry.folder(pointer), pointer.digest).release
+    reviews = parts.ledger.reviews(release.id)
+    found = monitored(release, reviews)
+    told = [tell_monitor(found), tell_reliance(reliance(reviews.judged))]
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
     sys.exit(int(found["trigger"]["state"] == ABOVE))
 
 

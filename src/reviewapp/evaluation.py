@@ -5,11 +5,13 @@ Intervals are of 95 %: Wilson's for shares (Wilson 1927), the percentile bootstr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support, r2_score
 
@@ -22,8 +24,11 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the Wilson score interval of a share; (0, 1) where nothing was counted."""
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    # SciPy's binomtest to the last digit; that one makes a whole test of each: too slow for every point of a picture
+    z, share = float(ndtri(0.5 + 0.5 * confidence)), hits / n
+    of = 2 * (n + z**2)
+    middle, reach = (2 * n * share + z**2) / of, z / of * math.sqrt(4 * n * share * (1 - share) + z**2)
+    return middle - reach if hits else 0.0, middle + reach if hits < n else 1.0
 
 
 def mean_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:

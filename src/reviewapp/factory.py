@@ -9,11 +9,12 @@
   transformers estimators trust release  the model, and the release itself
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
-3 store desk ledger registry accounts    keeping: predictions, what waits, the live release, who may do what
+3 store desk reviews ledger registry     keeping: predictions, what waits, what was said of them,
+  accounts                               the live release, who may do what
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
-4 evaluation golden monitoring           what a release says of itself, and its ledger of it
+4 evaluation golden monitoring reliance  what a release says of itself, its ledger of it, and of its readers
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them

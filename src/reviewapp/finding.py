@@ -135,7 +135,7 @@ def _filters(connection: Connection, given: Mapping[str, Any], values: dict[str,
         digests = _digests(connection, given["release"])
         values |= {f"release_{number}": digest for number, digest in enumerate(digests)}
         one_of = f"IN ({', '.join(f':release_{number}' for number in range(len(digests)))})"
-        found = _equal("release_digest", "ix_predictions_release_digest_seq_decision", one_of)
+        found = _equal("release_digest", "ix_predictions_release_digest_seq_decision_audit", one_of)
         yield "release", found if len(digests) == 1 else _Filter(found.asked)  # several are in no order of numbers
     if "verdict" in given:  # what was taken back is not judged
         values["verdict"] = verdict = "withdrawn" if given["verdict"] == "none" else given["verdict"]

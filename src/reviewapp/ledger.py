@@ -14,11 +14,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, exists, func, insert, select
 
-from . import desk, search
+from . import desk, reviews, search
 from .errors import Conflict, KeyReused, NotFound
 from .finding import SORTS, find
-from .prediction import DECISIONS, Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
+from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
+from .reviews import Reviews
 from .stages import stage
 from .store import Store, idempotency_keys, predictions, verdicts
 
@@ -136,20 +137,10 @@ class Ledger:
         with self._store.reading() as connection:
             return {task for task, holds in kinds.items() if connection.scalar(select(exists().where(holds)))}
 
-    def counts(self, release: ReleaseId) -> dict[str, int]:
-        """Return how many predictions of a release each decision has."""
-        counts = [func.count().filter(predictions.c.decision == decision) for decision in DECISIONS]
-        query = select(*counts).where(predictions.c.release_digest == release.digest)  # one pass through one index
+    def reviews(self, release: ReleaseId) -> Reviews:
+        """Return what people said of the answers of a release, and of how many answers."""
         with self._store.reading() as connection:
-            found = zip(DECISIONS, connection.execute(query).one(), strict=True)
-            return {decision: n for decision, n in found if n}
-
-    def audited(self, release: ReleaseId) -> list[Prediction]:
-        """Return the automatic answers of a release that were drawn for a person to check, the oldest first."""
-        query = select(predictions).where(predictions.c.release_digest == release.digest, predictions.c.audit)
-        with self._store.reading() as connection:
-            rows = list(connection.execute(query.order_by(predictions.c.seq)).mappings())
-            return _with_verdicts(connection, rows)
+            return reviews.read(connection, release)
 
     # ---- retries ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from .bulk import CSV_TYPE, NDJSON_TYPE
 from .contract import Contract, Field, Outcome
 from .explain import SHOWN_TERMS
 from .finding import CURSOR
-from .policy import REASONS
+from .policy import ACTIONS, METRICS, REASONS
 from .prediction import DECISIONS, OPTIONS, SOURCES
 from .samples import csv_template, example_record
 from .schemas import BREAKING, MAX_BATCH, MAX_REASONS, MOVE_REASON, REASON, REFERENCE, VERDICTS, verdict_fields
@@ -167,6 +167,7 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
             }
         ),
         "Difference": _object({"pointer": TEXT, "detail": TEXT, "breaking": {"type": "boolean"}}),
+        "Monitor": _monitor(),
         "Problem": _object(
             {"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "instance": TEXT,
              "request_id": TEXT},
@@ -182,6 +183,39 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
             },
         ),
     }  # fmt: skip
+
+
+def _monitor() -> Schema:
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    unknown = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+    interval = {"value": {**unknown, "description": "null: nothing was counted."}, "low": share, "high": share}
+    return _object(
+        {
+            "release": _ref("ReleaseId"),
+            "metric": _object(
+                {"name": {"type": "string", "enum": list(METRICS)}, **interval, "verdicts": COUNT, "wrong": COUNT,
+                 "drawn": {**COUNT, "description": "Automatic answers drawn by lot for a person to check."}}
+            ),
+            "trigger": _object(
+                {
+                    "state": {"type": "string", "enum": ["too_few_verdicts", "within_limit", "above_limit"],
+                              "description": "above_limit: it has fired, and stays so."},
+                    "limit": share,
+                    "confidence": share,
+                    "minimum_verdicts": COUNT,
+                    "evidence": {**NUMBER, "description": "The highest so far; it fires at `needed`."},
+                    "needed": NUMBER,
+                    "fired_at": {"type": ["integer", "null"], "description": "After how many verdicts it fired."},
+                    "action": {"type": "string", "enum": list(ACTIONS)},
+                }
+            ),
+            "referred": _object(
+                {"predictions": COUNT, **interval,
+                 "expected": {**unknown, "description": "What the evaluation says of the share to a person."},
+                 "moved": {"type": "boolean", "description": "The share differs by more than chance."}}
+            ),
+        }
+    )  # fmt: skip
 
 
 def _explanation() -> Schema:
@@ -263,6 +297,10 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
         "/api/v1/releases/rollback": {
             "post": _operation("Let the release before answer again", "ReleaseEvent", _BODY, body="MoveRequest",
                                example={"reason": "too many corrections since this morning"}),
+        },
+        "/api/v1/monitor": {
+            "get": _operation("The error rate of automatic answers, and whether to roll back", "Monitor",
+                              "401 403 406 503")
         },
         "/livez": {"get": _operation("The process is alive", None, "", open_=True)},
         "/readyz": {"get": _operation("This worker can answer and record", None, "503", open_=True)},

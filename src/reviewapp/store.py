@@ -89,7 +89,7 @@ predictions = Table(
     # what History filters and sorts by; each ends with the row's own number, which is the order of the pages
     *(Index(None, name, "seq") for name in ("label", "decision", "source", "option", "audit", "reference", "doubt")),
     Index(None, "created_at", "seq"),
-    Index(None, "release_digest", "seq", "decision"),
+    Index(None, "release_digest", "seq", "decision", "audit"),  # monitoring counts in the index alone
 )
 
 verdicts = Table(

@@ -1,11 +1,11 @@
 """The pages: each goes through the same schemas, adapter and ledger as the API, and has a JSON twin at its address.
 
-`base` says what all pages share; each other module holds one page or two: a dataclass with all that is shown, and the
-views that make it. What changes something answers with a redirect to the page that shows the change: going back or
-reloading repeats nothing.
+`base` says what all pages share, `plots` draws; each other module holds one page or two: a dataclass with all that is
+shown, and the views that make it. What changes something answers with a redirect to the page that shows the change:
+going back or reloading repeats nothing.
 """
 
-from . import history, queue, reference, releases, signing, trying, what_if
+from . import history, monitor, queue, reference, releases, signing, trying, what_if
 from .base import ui
 
-__all__ = ["history", "queue", "reference", "releases", "signing", "trying", "ui", "what_if"]
+__all__ = ["history", "monitor", "queue", "reference", "releases", "signing", "trying", "ui", "what_if"]

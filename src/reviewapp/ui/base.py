@@ -23,6 +23,7 @@ NAVIGATION = (  # the page, its name, the role it needs, and the module of all v
     ("ui.queue", "Queue", "review", "queue"),
     ("ui.history", "History", "review", "history"),
     ("ui.show_contract", "Contract", EVERYBODY, ""),
+    ("ui.show_monitor", "Monitor", "review", ""),
     ("ui.show_releases", "Releases", "submit", "releases"),
     ("ui.show_evidence", "Evidence", "submit", ""),
 )

@@ -21,7 +21,11 @@ def upgrade() -> None:
     op.drop_index("ix_predictions_created_at", "predictions")
     for name in (*_FILTERED, "created_at"):
         op.create_index(f"ix_predictions_{name}_seq", "predictions", [name, "seq"])
-    op.create_index("ix_predictions_release_digest_seq_decision", "predictions", ["release_digest", "seq", "decision"])
+    op.create_index(
+        "ix_predictions_release_digest_seq_decision_audit",
+        "predictions",
+        ["release_digest", "seq", "decision", "audit"],
+    )
     op.add_column("verdicts", sa.Column("blind", sa.Boolean, nullable=False, server_default=sa.false()))
     op.create_index("ix_verdicts_verdict_prediction_seq", "verdicts", ["verdict", "prediction_seq"])
     op.create_index("ix_verdicts_author_created_at", "verdicts", ["author", "created_at"])

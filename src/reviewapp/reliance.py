@@ -1,0 +1,92 @@
+"""How far people go by the model's answer because they see it, and how often they overrule it.
+
+A lot decides which records of the queue are judged *blind*: the reviewer says what they think before the options are
+shown. The share of such answers that are the model's own is what people would say without it; the share of the others
+that agree is what they say with the answer before their eyes. As the lot parts them, the records of both kinds are
+alike but for chance, and the difference is what seeing the answer does.
+
+Counted is the first verdict on each record that went to a person: only such a record can be drawn, and never one that
+somebody has judged before. Left out is what people said of their own request on the Try page, where the answer is shown
+at once. A verdict that was later taken back counts: it is what the person said. A verdict given outside of the queue
+counts as one with the answer in sight; nobody draws a lot there, so where many are given so, read the figure with care.
+
+Intervals are of 95 %: Wilson's of shares; of the difference method 10 of Newcombe (1998), "Interval estimation for the
+difference between independent proportions: comparison of eleven methods", Statistics in Medicine 17, 873-890.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .evaluation import wilson
+from .reviews import Judged, rejects
+
+Share = dict[str, Any]
+
+
+def reliance(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Return the shares that give or accept the model's answer, `blind` and `sighted`, and how far they differ.
+
+    A share is `{"count", "of", "value", "low", "high"}`, its value None where there is nothing to count of;
+    `difference` is sighted less blind, None where either is missing. `overridden`: of the sighted verdicts, those that
+    reject the answer. `switched`: of the blind answers that differed from the model's, those whose author later agreed
+    with it. `unsure` counts the first verdicts that did not say.
+    """
+    same: dict[bool, list[bool]] = {True: [], False: []}
+    unsure, differed, switched = {True: 0, False: 0}, 0, 0
+    for one in judged:
+        first = one.said[0]
+        if not (one.referred or one.audit) or first.author == one.asker:
+            continue
+        wrong = rejects(first, one.output)
+        if wrong is None:
+            unsure[first.blind] += 1
+            continue
+        same[first.blind].append(not wrong)
+        if first.blind and wrong:
+            differed += 1
+            switched += _came_round(one)
+    blind, sighted = (_share(sum(same[kind]), len(same[kind])) for kind in (True, False))
+    return {
+        "blind": blind,
+        "sighted": sighted,
+        "difference": _difference(sighted, blind),
+        "overridden": _share(sighted["of"] - sighted["count"], sighted["of"]),
+        "switched": _share(switched, differed),
+        "unsure": {"blind": unsure[True], "sighted": unsure[False]},
+    }
+
+
+def _came_round(judged: Judged) -> bool:
+    """Whether who judged first agrees with the model's answer in the end."""
+    own = [one for one in judged.said if one.author == judged.said[0].author]
+    return rejects(own[-1], judged.output) is False
+
+
+def _share(count: int, of: int) -> Share:
+    low, high = wilson(count, of)
+    return {"count": count, "of": of, "value": count / of if of else None, "low": low, "high": high}
+
+
+def _difference(one: Share, other: Share) -> dict[str, float] | None:
+    """Return how far a share lies above another, with Newcombe's interval of the difference."""
+    if not (one["of"] and other["of"]):
+        return None
+    value = one["value"] - other["value"]
+    below = math.hypot(one["value"] - one["low"], other["high"] - other["value"])
+    above = math.hypot(one["high"] - one["value"], other["value"] - other["low"])
+    return {"value": value, "low": value - below, "high": value + above}
+
+
+def tell_reliance(found: dict[str, Any]) -> str | None:
+    """Return the difference in words, or None where it is not known: it needs verdicts of both kinds."""
+    blind, sighted, moved = found["blind"], found["sighted"], found["difference"]
+    if moved is None:
+        return None
+    return (
+        f"Reliance: with the answer in sight {100 * sighted['value']:.0f} % of {sighted['of']} first verdicts agree "
+        f"with it, of {blind['of']} given blind {100 * blind['value']:.0f} % are the same; seeing it moves them by "
+        f"{100 * moved['value']:+.0f} points (95 % interval {100 * moved['low']:+.0f} to {100 * moved['high']:+.0f})."
+    )

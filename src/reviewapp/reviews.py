@@ -1,0 +1,141 @@
+"""What people said of the answers of one release: rows just wide enough to count with, read through indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Integer, case, func, literal_column, select, type_coerce
+
+from .prediction import DECISIONS, Verdict
+from .release import ReleaseId
+from .store import predictions, verdicts
+
+
+class Said(NamedTuple):
+    """A verdict without its words. `seq` numbers all verdicts in the order in which they were given."""
+
+    seq: int
+    verdict: str
+    label: str | None
+    value: float | None
+    author: str
+    created_at: str
+    blind: bool
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A prediction with its verdicts, the oldest first; there is one at least.
+
+    `output` holds what a verdict is held against: `label`, or `low` and `high`. `referred`: it went to a person.
+    `asker` is who sent it through the form, where the answer was before their eyes at once.
+    """
+
+    output: Mapping[str, Any]
+    audit: bool
+    referred: bool
+    asker: str | None
+    said: list[Said] = field(default_factory=list)
+
+    @property
+    def holds(self) -> str | None:
+        """The kind of the verdict that holds, or None where it was taken back."""
+        last = self.said[-1].verdict
+        return None if last == "withdrawn" else last
+
+    @property
+    def wrong(self) -> bool | None:
+        """Whether the answer is held to be wrong now; None where nobody could tell."""
+        return rejects(self.said[-1], self.output)
+
+    @property
+    def since(self) -> Said:
+        """The verdict from which on the answer was held to be what it is held to be now."""
+        first = self.said[-1]
+        for one in reversed(self.said):
+            if rejects(one, self.output) is not self.wrong:
+                break
+            first = one
+        return first
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """How many predictions each decision has, how many automatic ones were `drawn` for a check, and what was judged."""
+
+    predictions: dict[str, int]
+    drawn: int
+    judged: list[Judged]
+
+    @cached_property
+    def known(self) -> list[tuple[str, bool]]:
+        """(when that became known, whether it was wrong) of each judged audited answer, in the order of knowing."""
+        found = [(one.since, one.wrong) for one in self.judged if one.audit]
+        return [(since.created_at, wrong) for since, wrong in sorted(found) if wrong is not None]
+
+
+def rejects(given: Verdict | Said, output: Mapping[str, Any]) -> bool | None:
+    """Return whether a verdict says that an output is wrong; None where it does not say.
+
+    A correction agrees after all where it names the label that was given, or a value inside the interval.
+    """
+    if given.verdict in ("unsure", "withdrawn"):
+        return None
+    if given.verdict != "corrected":
+        return given.verdict == "disagree"
+    if given.value is None:
+        return bool(output.get("label") != given.label)
+    return not output["low"] <= given.value <= output["high"]
+
+
+def read(connection: Connection, release: ReleaseId) -> Reviews:
+    """Return the reviews of a release: one pass over an index, then its verdicts alone, however many predictions."""
+    *by_decision, drawn = connection.execute(_counts(release)).one()
+    counts = {decision: n for decision, n in zip(DECISIONS, by_decision, strict=True) if n}
+    found: dict[int, Judged] = {}
+    if counts:
+        first, last = connection.execute(_ends(release)).one()
+        for row in connection.execute(_verdicts(release, first, last)):
+            prediction_seq, label, low, high, audit, decision, source, client, *said = row
+            if prediction_seq not in found:
+                output = {"low": low, "high": high} if label is None else {"label": label}
+                asker = client if source == "form" else None
+                found[prediction_seq] = Judged(output, audit, decision == "review", asker)
+            found[prediction_seq].said.append(Said(*said))
+    return Reviews(counts, drawn or 0, list(found.values()))
+
+
+def _counts(release: ReleaseId) -> Any:
+    """How many there are of each decision, and how many were drawn for a check: one pass through one index."""
+    kept = predictions.c
+    counts = [func.count().filter(kept.decision == decision) for decision in DECISIONS]
+    return select(*counts, func.sum(type_coerce(kept.audit, Integer))).where(kept.release_digest == release.digest)
+
+
+def _ends(release: ReleaseId) -> Any:
+    """The first and the last prediction of a release: two steps in the index."""
+    kept = predictions.c
+    ends = (select(end(kept.seq)) for end in (func.min, func.max))  # each for itself: together they would read it all
+    return select(*(end.where(kept.release_digest == release.digest).scalar_subquery() for end in ends))
+
+
+def _verdicts(release: ReleaseId, first: int, last: int) -> Any:
+    """The verdicts on a release's predictions, which lie between two numbers, in the order they were given.
+
+    The plus keeps SQLite from starting at the release's predictions, of which there are many more than verdicts.
+    """
+    kept, given = predictions.c, verdicts.c
+    of_release = literal_column("+predictions.release_digest") == release.digest
+    low, high = (case((kept.label.is_(None), func.json_extract(kept.output, f"$.{name}"))) for name in ("low", "high"))
+    return (
+        select(
+            kept.seq, kept.label, low, high, kept.audit, kept.decision, kept.source, kept.client,
+            given.seq, given.verdict, given.label, given.value, given.author, given.created_at, given.blind,
+        )
+        .join_from(verdicts, predictions, kept.seq == given.prediction_seq)
+        .where(given.prediction_seq.between(first, last), of_release)
+        .order_by(given.seq)
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+"""Monitor: the error rate against its limit over time, the trigger, and how far people go by the answer they see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask.typing import ResponseReturnValue
+
+from ..monitoring import ABOVE, TOO_FEW, Point, course, kinds, monitored
+from ..parts import parts
+from ..registry import way_back
+from ..release import Release, ReleaseId
+from ..reliance import reliance
+from ..reviews import Reviews
+from ..security import needs
+from .base import Json, page, show
+from .plots import Plot, evidence_plot, evidence_words, share_plot
+
+KINDS = {  # of verdicts: what they say of the answer
+    "agree": "it is right",
+    "corrected": "the right answer is another, or lies in the interval",
+    "disagree": "it is wrong, the right answer is not known",
+    "unsure": "cannot tell; counts as no verdict",
+}
+
+
+@dataclass(frozen=True)
+class MonitorPage:
+    """What is known of the live release. `found` is the document of `GET /api/v1/monitor`.
+
+    `kinds` are the verdicts on audited answers, `course` the figure over time; `earlier` is where a roll-back leads.
+    """
+
+    release: Release
+    found: Json
+    kinds: dict[str, int]
+    course: list[Point]
+    reliance: Json
+    earlier: ReleaseId | None
+
+    @property
+    def fired(self) -> bool:
+        return bool(self.found["trigger"]["state"] == ABOVE)
+
+    @property
+    def state(self) -> str:
+        """The state of the trigger in one sentence."""
+        trigger, metric = self.found["trigger"], self.found["metric"]
+        if self.fired:
+            return (
+                f"The trigger has fired: after {trigger['fired_at']:,} verdicts it was clear that more than "
+                f"{100 * trigger['limit']:g} % of the automatic answers are wrong. Roll back."
+            )
+        if trigger["state"] == TOO_FEW:
+            more = trigger["minimum_verdicts"] - metric["verdicts"]
+            return f"The trigger waits for {more:,} more verdict{'s' if more > 1 else ''} on audited answers."
+        return "The trigger is quiet: the verdicts do not speak against the limit."
+
+    @property
+    def todo(self) -> str | None:
+        """Why there is no figure yet: `nothing` was answered, none is drawn (`never`, or `not yet`), or all `wait`."""
+        if self.course:
+            return None
+        if self.found["referred"]["predictions"] == 0:
+            return "nothing"
+        if self.found["metric"]["drawn"] == 0:
+            return "not yet" if self.release.policy.audit_share else "never"
+        return "wait"
+
+    @property
+    def kind_rows(self) -> list[tuple[str, str, int]]:
+        """(kind of verdict, what it says, how many)"""
+        return [(kind, words, self.kinds[kind]) for kind, words in KINDS.items()]
+
+    @property
+    def shares(self) -> Plot:
+        return share_plot(self.course, self.found["trigger"]["limit"], self.found["trigger"]["fired_at"])
+
+    @property
+    def evidence(self) -> Plot:
+        return evidence_plot(self.course, self.found["trigger"]["needed"], self.found["trigger"]["fired_at"])
+
+    @property
+    def influence(self) -> str:
+        """What the difference between verdicts in sight and blind ones says."""
+        moved = self.reliance["difference"]
+        if moved is None:
+            return ""
+        if moved["low"] > 0:
+            return "Seeing the answer makes people agree with it more often than they would by themselves."
+        if moved["high"] < 0:
+            return "Seeing the answer makes people go against it more often than they would by themselves."
+        return "That is no more than chance may do: that seeing the answer moves people cannot be told yet."
+
+    def percent(self, share: float) -> str:
+        return f"{100 * share:.1f}\u00a0%"
+
+    def interval(self, share: Json) -> str:
+        return f"95\u00a0% interval {self.percent(share['low'])} to {self.percent(share['high'])}"
+
+    def points(self, value: float) -> str:
+        return f"{100 * value:+.1f}".replace("-", "−")
+
+    def weight(self, evidence: float) -> str:
+        return evidence_words(evidence)
+
+    def as_json(self) -> Json:
+        series: list[dict[str, Any]] = [one.as_json() for one in self.course]
+        return {**self.found, "verdicts": self.kinds, "series": series, "reliance": self.reliance}
+
+
+@page("/monitor")
+@needs("review")
+def show_monitor() -> ResponseReturnValue:
+    """Where the live release stands against its limit."""
+    release = parts.registry.adapter().release
+    return show("monitor.html", _monitor_page(release, parts.ledger.reviews(release.id)))
+
+
+def _monitor_page(release: Release, reviews: Reviews) -> MonitorPage:
+    found = monitored(release, reviews)
+    fired_at = found["trigger"]["fired_at"]
+    way = [] if fired_at is None else way_back(parts.registry.events())
+    return MonitorPage(
+        release=release,
+        found=found,
+        kinds=kinds(reviews),
+        course=course(release.policy.rollback, reviews, fired_at),
+        reliance=reliance(reviews.judged),
+        earlier=way[-2] if len(way) > 1 else None,
+    )
