@@ -222,6 +222,18 @@ def test_verdicts_given_blind_are_marked(page: FlaskClient, parts: Parts, ask: A
     assert text.count("blind: before the options were shown") == 1
 
 
+def test_a_verdict_on_a_record_takes_the_reasons_of_the_policy(page: FlaskClient, parts: Parts, ask: Any) -> None:
+    _, made = ask()
+    offered = [str(a["value"]) for a in Page(page.get(f"/history/{made}").text).all("input", name="reasons")]
+    assert offered == list(parts.registry.adapter().release.policy.reason_options)
+    wrong = page.post(f"/history/{made}/verdict", data={"verdict": "corrected", "reasons": offered[:2]})
+    assert wrong.status_code == 422
+    assert [a["value"] for a in Page(wrong.text).all("input", name="reasons") if "checked" in a] == offered[:2]
+    page.post(f"/history/{made}/verdict", data={"verdict": "agree", "reasons": offered[1:3]})
+    [given] = parts.ledger.prediction(made).verdicts
+    assert given.reasons == offered[1:3]
+
+
 # ---- reference --------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from ..finding import SORTS
 from ..forms import Input, Mistake, inputs, mistakes, typed
 from ..parts import parts
 from ..prediction import Prediction
-from ..protocol import query_texts, read_form, stream, wants_json
+from ..protocol import query_texts, read_choices, stream, wants_json
 from ..schemas import verdict_fields, verdict_request
 from ..security import client, needs
 from ..wording import SORT_WORDS, Story, answered, excerpt, how_sure
@@ -198,11 +198,13 @@ def show_record(prediction_id: str) -> ResponseReturnValue:
 def give_verdict(prediction_id: str) -> ResponseReturnValue:
     """Append a verdict."""
     prediction = lookups.prediction(prediction_id)
-    text = typed(verdict_fields(prediction.outcome), read_form(parts.settings.max_body))
+    sent, chosen = read_choices(parts.settings.max_body, "reasons")
+    text = typed(verdict_fields(prediction.outcome), sent)
     try:
-        lookups.add_verdict(prediction_id, verdict_request(prediction.outcome, text=True).load(text))
+        values = verdict_request(prediction.outcome, text=True).load({**text, "reasons": chosen})
     except InvalidInput as error:
-        return show_mistakes("record.html", _record_page(prediction, text, error.errors), error)
+        return show_mistakes("record.html", _record_page(prediction, text, error.errors, chosen), error)
+    lookups.add_verdict(prediction_id, values)
     record = url_for(".show_record", prediction_id=prediction_id, _anchor="verdicts")
     undo = url_for(".withdraw_verdict", prediction_id=prediction_id)
     return done(record, "Your verdict is recorded.", undo)
@@ -217,6 +219,11 @@ def withdraw_verdict(prediction_id: str) -> ResponseReturnValue:
     return done(record, "The verdict was taken back; the history keeps it.")
 
 
-def _record_page(prediction: Prediction, text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()) -> RecordPage:
-    judged, told = judgement(prediction, text, flaws), story(completed(prediction))
+def _record_page(
+    prediction: Prediction,
+    text: dict[str, str] | None = None,
+    flaws: Sequence[Flaw] = (),
+    chosen: Sequence[str] = (),
+) -> RecordPage:
+    judged, told = judgement(prediction, text, flaws, chosen), story(completed(prediction))
     return RecordPage(prediction, told, judged, copies(prediction.input), questions(prediction))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from flask import request
 
-from .. import snippets
+from .. import lookups, snippets
 from ..adapter import difference
 from ..contract import Record
 from ..errors import Flaw, ModelBroken, NotReady
@@ -21,10 +21,11 @@ from ..wording import VERDICT_WORDS, Story, tell
 
 @dataclass(frozen=True)
 class Judgement:
-    """The form for a verdict; `mistakes` are those of what was sent last."""
+    """The form for a verdict; `mistakes` are those of what was sent last, `reasons` (reason, whether it was chosen)."""
 
     inputs: list[Input]
     mistakes: list[Mistake] = field(default_factory=list)
+    reasons: Sequence[tuple[str, bool]] = ()
 
 
 def story(prediction: Prediction) -> Story:
@@ -62,7 +63,10 @@ def completed(prediction: Prediction) -> Prediction:
 
 
 def judgement(
-    prediction: Prediction, text: dict[str, str] | None = None, flaws: Sequence[Flaw] = ()
+    prediction: Prediction,
+    text: dict[str, str] | None = None,
+    flaws: Sequence[Flaw] = (),
+    chosen: Sequence[str] = (),
 ) -> Judgement | None:
     """Return the form for a verdict, or None for who may not give one."""
     if not client().may("review"):
@@ -70,7 +74,13 @@ def judgement(
     drawn = inputs(
         verdict_fields(prediction.outcome), text, flaws, form="verdict", blank="No other", words=VERDICT_WORDS
     )
-    return Judgement(drawn, mistakes(drawn, flaws))
+    return Judgement(drawn, mistakes(drawn, flaws), reasons(chosen))
+
+
+def reasons(chosen: Sequence[str] = ()) -> list[tuple[str, bool]]:
+    """Return the reasons that the policy offers for a verdict, and whether each was chosen."""
+    rules = lookups.policy()
+    return [(reason, reason in chosen) for reason in (rules.reason_options if rules else ())]
 
 
 def questions(prediction: Prediction) -> list[tuple[str, str]]:

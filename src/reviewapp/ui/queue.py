@@ -21,7 +21,7 @@ from ..schemas import NOT_HERE, NOTE, verdict_fields, verdict_request
 from ..security import client, needs
 from ..wording import WAITING, Story, answered, how_sure
 from .base import Json, done, page, show, show_mistakes, ui
-from .judging import completed, story
+from .judging import completed, reasons, story
 
 KEYS = 9  # so many labels have a button and a key each; of more there is a list
 
@@ -94,13 +94,13 @@ def judge(prediction_id: str) -> ResponseReturnValue:
     """Record a verdict and open the next record."""
     prediction = lookups.prediction(prediction_id, hidden=True)
     fields = verdict_fields(prediction.outcome)
-    sent, reasons = read_choices(parts.settings.max_body, "reasons")
+    sent, chosen = read_choices(parts.settings.max_body, "reasons")
     text = typed(fields, sent)
     try:
-        values = _verdict(prediction, text, reasons)
+        values = _verdict(prediction, text, chosen)
         parts.desk.check(prediction_id, client().name)
     except InvalidInput as error:
-        return show_mistakes("queue.html", _queue_page(text, reasons, error.errors), error)
+        return show_mistakes("queue.html", _queue_page(text, chosen, error.errors), error)
     except Conflict as error:
         lost = QueuePage(
             parts.desk.waiting(client().name), _judged(), parts.desk.last(client().name),
@@ -145,10 +145,10 @@ def undo(prediction_id: str) -> ResponseReturnValue:
     return done(url_for(".queue"), "Your verdict was taken back. Judge the record again.")
 
 
-def _verdict(prediction: Prediction, text: dict[str, str], reasons: Sequence[str]) -> dict[str, Any]:
+def _verdict(prediction: Prediction, text: dict[str, str], chosen: Sequence[str]) -> dict[str, Any]:
     """Return the verdict that was sent, checked. A label or value that the answer gave agrees with it."""
     right = verdict_fields(prediction.outcome)[1].name
-    body: dict[str, Any] = {**text, "reasons": list(reasons)}
+    body: dict[str, Any] = {**text, "reasons": list(chosen)}
     if text.get(right) and not text.get("verdict"):  # the button of a label says no more than that
         body["verdict"] = "corrected"
     values = verdict_request(prediction.outcome, text=True).load(body)
@@ -160,7 +160,7 @@ def _verdict(prediction: Prediction, text: dict[str, str], reasons: Sequence[str
 
 
 def _queue_page(
-    text: dict[str, str] | None = None, reasons: Sequence[str] = (), flaws: Sequence[Flaw] = ()
+    text: dict[str, str] | None = None, chosen: Sequence[str] = (), flaws: Sequence[Flaw] = ()
 ) -> QueuePage:
     reader = client().name
     waiting, last, lease = parts.desk.waiting(reader), parts.desk.last(reader), parts.desk.held(reader)
@@ -171,8 +171,7 @@ def _queue_page(
     _, right, note = verdict_fields(prediction.outcome)
     listed = right.kind == "number" or len(prediction.outcome.labels) > KEYS
     drawn = inputs([right, note] if listed else [note], text, flaws, form="verdict", blank="No label", compact=listed)
-    rules = lookups.policy()
-    offered = [(reason, reason in reasons) for reason in (rules.reason_options if rules else ())]
+    offered = reasons(chosen)
     return QueuePage(waiting, _judged(), last, lease, prediction, told, drawn, offered, mistakes(drawn, flaws))
 
 
