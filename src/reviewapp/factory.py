@@ -10,6 +10,7 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
 3 store desk ledger registry accounts    keeping: predictions, what waits, the live release, who may do what
+3 uploads                                files that were sent on a page, answered a chunk at a time
 3 openapi wording snippets               the contract as a document, a prediction in words, a request to copy
 4 evaluation golden monitoring           what a release says of itself, and its ledger of it
 4 building/ triage/                      from a table to a release; the default model
@@ -49,6 +50,7 @@ from .stages import server_timing
 from .store import Store
 from .trust import TrustedTypes
 from .ui import ui
+from .uploads import Uploads
 
 log = logging.getLogger("reviewapp")
 
@@ -88,7 +90,7 @@ def make_parts(settings: Settings) -> Parts:
         return ModelAdapter(release, sinks=[ledger.add_predictions])
 
     registry = Registry(settings.releases, store, make_adapter, trusted=TrustedTypes(settings.instance).names)
-    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store))
+    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store))
 
 
 def _finish(response: Response) -> Response:

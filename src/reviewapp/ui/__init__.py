@@ -5,7 +5,7 @@ views that make it. What changes something answers with a redirect to the page t
 reloading repeats nothing.
 """
 
-from . import history, reference, releases, signing, trying
+from . import history, reference, releases, signing, trying, uploading
 from .base import ui
 
-__all__ = ["history", "reference", "releases", "signing", "trying", "ui"]
+__all__ = ["history", "reference", "releases", "signing", "trying", "ui", "uploading"]
