@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -15,6 +16,15 @@ ARGUMENTS = [  # no sandbox, because tests may run as root; nothing that calls o
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+MARKS = [
+    pytest.mark.server,
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not any(map(shutil.which, NAMES)), reason="no browser is installed here; `apt install chromium` brings one"
+    ),
+]
+Open = Callable[..., AbstractContextManager[Page]]
+PHONE, DESK = {"width": 320, "height": 700}, {"width": 1440, "height": 900}
 _EXPECTED = "the server responded with a status of 4"  # the browser's own note on a page that is a mistake
 
 
@@ -44,6 +54,20 @@ def watched(browser: Browser, base: str, **options: Any) -> Iterator[Page]:
     yield page
     context.close()
     assert seen == []
+
+
+def tab_to(page: Page, selector: str, key: str = "Tab") -> None:
+    """Press a key until the focus is where it is wanted; at each stop it must be seen."""
+    page.wait_for_load_state()
+    for _ in range(80):
+        page.keyboard.press(key)
+        if page.evaluate("document.activeElement === document.body"):
+            continue  # between the end of the page and its beginning the focus is the browser's own
+        seen = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert seen != "none", page.evaluate("document.activeElement.outerHTML")
+        if page.evaluate("wanted => document.activeElement.matches(wanted)", selector):
+            return
+    raise AssertionError(f"{selector} cannot be reached by {key}")
 
 
 def flaws(page: Page) -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
+from playwright.sync_api import Browser, expect
 
 from reviewapp import estimators
 from reviewapp import release as releases
@@ -30,8 +31,10 @@ from reviewapp.samples import example_record, valid_record
 from reviewapp.store import Store
 from reviewapp.triage import build as triage
 
+from .browser import Open, started, watched
 from .conformance import CheckedClient
 from .page import form
+from .service import Service
 from .small import with_limit
 
 # Names that break naive code: spaces, dots, signs, JSON pointer's own escapes, marshmallow's and Python's own words.
@@ -235,3 +238,47 @@ def example(release: Release) -> dict[str, Any]:
 @pytest.fixture
 def records(release: Release, rng: random.Random) -> list[dict[str, Any]]:
     return [valid_record(release.contract, rng) for _ in range(50)]
+
+
+# ---- a browser and the service that it looks at -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for one module: its event loop must not run on beside tests that need their own."""
+    with started() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Service]:
+    """A service for all tests of pages that need no ledger of their own; a module may put another one in its place."""
+    with Service(tmp_path_factory.mktemp("browser") / "instance", release.contract) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def base(service: Service) -> str:
+    return f"http://127.0.0.1:{service.port}"
+
+
+@pytest.fixture(scope="module")
+def token(service: Service) -> str:
+    return service.reviewer
+
+
+@pytest.fixture(scope="module")
+def session(browser: Browser, base: str, token: str) -> Any:
+    """The cookie of somebody who signed in with a token."""
+    with watched(browser, base) as page:
+        page.goto("/sign-in")
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page).to_have_url(f"{base}/")
+        return page.context.storage_state()
+
+
+@pytest.fixture
+def opened(browser: Browser, base: str, session: Any) -> Open:
+    """Open a page of somebody who signed in: `with opened(viewport=PHONE) as page:`"""
+    return lambda **options: watched(browser, base, **{"storage_state": session, **options})

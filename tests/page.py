@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from reviewapp.contract import Contract
 from reviewapp.forms import as_typed, control_names
 from reviewapp.parts import Parts
 from reviewapp.prediction import Prediction
+from reviewapp.samples import as_text
 
 JSON = {"Accept": "application/json"}
 
@@ -78,6 +85,23 @@ def form(contract: Contract, record: dict[str, Any]) -> dict[str, str]:
     """Return a record as the form of its contract sends it."""
     names = dict(zip(contract.names, control_names(contract.fields), strict=True))
     return {names[name]: text for name, text in as_typed(record).items()}
+
+
+def as_csv(records: Sequence[dict[str, Any]], delimiter: str = ",", **more: Sequence[str]) -> str:
+    """Return records as a CSV file, with more columns after theirs."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\r\n")
+    writer.writerow([*records[0], *more])
+    for record, *others in zip(records, *more.values(), strict=True):
+        writer.writerow([*map(as_text, record.values()), *others])
+    return out.getvalue()
+
+
+def send_file(client: FlaskClient, content: str | bytes, name: str = "requests.csv", **fields: str) -> TestResponse:
+    """Send a file as the Upload page does; a browser writes a quote in its name so."""
+    name = name.replace('"', "%22")
+    file = io.BytesIO(content.encode() if isinstance(content, str) else content)
+    return client.post("/upload", data={**fields, "file": (file, name)}, content_type="multipart/form-data")
 
 
 def latest(parts: Parts) -> Prediction:

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ class Service(RunningService):
         return subprocess.run(
             [sys.executable, "-m", "reviewapp", *words], env=self.environment, capture_output=True, text=True
         )
+
+    @cached_property
+    def reviewer(self) -> str:
+        """The token of ann, who may review."""
+        return self.command("token", "create", "ann", "--role", "review").stdout.strip()
 
     def check(self, method: str, path: str, response: http.client.HTTPResponse, content: bytes) -> None:
         if self.contract is not None and path.startswith("/api/"):

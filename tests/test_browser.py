@@ -4,8 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +13,12 @@ from playwright.sync_api import Browser, Page, expect
 from reviewapp import release as releases
 from reviewapp.config import load_settings
 from reviewapp.factory import make_parts
-from reviewapp.release import Release
 
-from .browser import executable, flaws, started, watched
+from .browser import DESK, MARKS, PHONE, Open, flaws, tab_to, watched
 from .service import Service
 from .small import with_limit
 
-pytestmark = [
-    pytest.mark.server,
-    pytest.mark.browser,
-    pytest.mark.skipif(executable() is None, reason="no browser is installed here; `apt install chromium` brings one"),
-]
-Open = Callable[..., AbstractContextManager[Page]]
-PHONE, DESK = {"width": 320, "height": 700}, {"width": 1440, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("browser") / "instance", release.contract) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def base(service: Service) -> str:
-    return f"http://127.0.0.1:{service.port}"
-
-
-@pytest.fixture(scope="module")
-def token(service: Service) -> str:
-    return service.command("token", "create", "ann", "--role", "review").stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def session(browser: Browser, base: str, token: str) -> Any:
-    """The cookie of somebody who signed in with a token."""
-    with watched(browser, base) as page:
-        page.goto("/sign-in")
-        page.get_by_label("Token").fill(token)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page).to_have_url(f"{base}/")
-        return page.context.storage_state()
-
-
-@pytest.fixture
-def opened(browser: Browser, base: str, session: Any) -> Open:
-    """Open a page of somebody who signed in: `with opened(viewport=PHONE) as page:`"""
-    return lambda **options: watched(browser, base, **{"storage_state": session, **options})
+pytestmark = MARKS
 
 
 def answer(page: Page, sample: int = 4) -> None:
@@ -126,20 +78,6 @@ def test_a_mistake_is_linked_and_what_was_typed_stays(opened: Open, script: bool
         page.get_by_label("Open tickets").fill("2")
         page.get_by_role("button", name="Ask for an answer").click()
         expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
-
-
-def tab_to(page: Page, selector: str, key: str = "Tab") -> None:
-    """Press a key until the focus is where it is wanted; at each stop it must be seen."""
-    page.wait_for_load_state()
-    for _ in range(80):
-        page.keyboard.press(key)
-        if page.evaluate("document.activeElement === document.body"):
-            continue  # between the end of the page and its beginning the focus is the browser's own
-        seen = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert seen != "none", page.evaluate("document.activeElement.outerHTML")
-        if page.evaluate("wanted => document.activeElement.matches(wanted)", selector):
-            return
-    raise AssertionError(f"{selector} cannot be reached by {key}")
 
 
 def test_the_keyboard_alone_is_enough(opened: Open) -> None:

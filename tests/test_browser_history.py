@@ -1,5 +1,4 @@
 """History in a real browser: search, order, filters and files, with and without script, on desk and phone."""
-# ruff: noqa: F811 (fixtures are imported, and then named by the tests that use them)
 
 import csv
 import io
@@ -11,15 +10,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from .browser import executable, flaws
+from .browser import DESK, MARKS, PHONE, Open, flaws
 from .service import Service
-from .test_browser import DESK, PHONE, Open, base, browser, opened, service, session, token  # noqa: F401
 
-pytestmark = [
-    pytest.mark.server,
-    pytest.mark.browser,
-    pytest.mark.skipif(executable() is None, reason="no browser is installed here; `apt install chromium` brings one"),
-]
+pytestmark = MARKS
+
 HOSTILE = "\"><script>alert(1)</script>'&\u202e=1+1🙂 " + "x" * 100
 
 

@@ -1,23 +1,33 @@
 """Monitor in a real browser: every state of the trigger is for everybody, on a desk and on a phone."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from reviewapp.config import load_settings
 from reviewapp.factory import make_parts
+from reviewapp.release import Release
 
-from .browser import flaws
+from .browser import DESK, MARKS, PHONE, Open, flaws
 from .service import Service
-from .test_browser import DESK, PHONE, Open, base, browser, opened, pytestmark, service, session, token
 from .verdicts import judge
 
-__all__ = ["base", "browser", "opened", "pytestmark", "service", "session", "token"]  # the fixtures of all pages
+pytestmark = MARKS
+
 
 LOOKS: tuple[dict[str, Any], ...] = (
     {"viewport": DESK, "color_scheme": "light"},
     {"viewport": PHONE, "color_scheme": "dark"},
 )
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Service]:
+    """A service of its own: at first nothing was judged."""
+    with Service(tmp_path_factory.mktemp("monitor") / "instance", release.contract) as running:
+        yield running
 
 
 def test_monitor_is_for_everybody_in_every_state(opened: Open, service: Service) -> None:

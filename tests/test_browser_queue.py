@@ -13,21 +13,10 @@ from reviewapp.registry import Registry
 from reviewapp.release import Release
 from reviewapp.store import Store
 
-from .browser import flaws, watched
+from .browser import DESK, MARKS, PHONE, Open, flaws, watched
 from .service import Service
-from .test_browser import (
-    DESK,
-    PHONE,
-    Open,
-    base,
-    browser,
-    opened,
-    pytestmark,
-    session,
-    token,
-)
 
-__all__ = ["base", "browser", "opened", "pytestmark", "session", "token"]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")

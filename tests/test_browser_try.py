@@ -12,16 +12,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from . import tables
-from .browser import executable, flaws, watched
+from .browser import DESK, MARKS, PHONE, Open, flaws, watched
 from .service import Service
-from .test_browser import DESK, PATH, PHONE, Open, answer, base, browser, opened, service, session, token  # noqa: F401
+from .test_browser import PATH, answer
 
-# ruff: noqa: F811 (fixtures of another module)
-pytestmark = [
-    pytest.mark.server,
-    pytest.mark.browser,
-    pytest.mark.skipif(executable() is None, reason="no browser is installed here; `apt install chromium` brings one"),
-]
+pytestmark = MARKS
+
 LOOKS = pytest.mark.parametrize(
     ("viewport", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["light on a desk", "dark on a phone"]
 )

@@ -25,20 +25,12 @@ from reviewapp.triage import generator
 
 from .conformance import CheckedClient
 from .conftest import EVERY_KIND
+from .page import as_csv
 from .small import small_release
 from .test_pages import OneRelease, Same
 
 NDJSON = "application/x-ndjson"
 Send = Callable[..., Any]
-
-
-def as_csv(records: Sequence[dict[str, Any]], delimiter: str = ",", **more: Sequence[str]) -> str:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\r\n")
-    writer.writerow([*records[0], *more])
-    for record, *others in zip(records, *more.values(), strict=True):
-        writer.writerow([*map(as_text, record.values()), *others])
-    return out.getvalue()
 
 
 def as_lines(records: Sequence[dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from reviewapp.release import Golden, ReleaseId
 from reviewapp.samples import example_record
 
 from .conftest import EVERY_KIND
-from .page import JSON, Page, form, latest
+from .page import JSON, Page, as_csv, form, latest, send_file
 from .small import small_release
 
 # ---- all of them ------------------------------------------------------------------------------------------------
@@ -33,6 +33,7 @@ HOSTILE = [
 ]
 FILES = {"ui.evidence_file", "ui.export_history"}
 SIGNED_OUT = {"/sign-in", "/contract"}
+ENDINGS = (".json", ".csv")
 
 
 def pages(app: Flask, made: str) -> list[str]:
@@ -41,15 +42,18 @@ def pages(app: Flask, made: str) -> list[str]:
     shown = [
         rule
         for rule in rules
-        if "GET" in (rule.methods or ()) and rule.endpoint not in FILES and not rule.rule.endswith(".json")
+        if "GET" in (rule.methods or ()) and rule.endpoint not in FILES and not rule.rule.endswith(ENDINGS)
     ]
-    return [rule.rule.replace("<prediction_id>", made).replace("<int:version>", "1") for rule in shown]
+    uploads = app.extensions[EXTENSION].uploads.latest()
+    values = {"<prediction_id>": made, "<int:version>": "1", "<upload_id>": uploads[0].id if uploads else "nothing"}
+    return [re.sub("<.*?>", lambda name: values[name.group()], rule.rule) for rule in shown]
 
 
 def test_every_page_has_a_title_one_heading_a_twin_and_is_small(
-    app: Flask, page: FlaskClient, ask: Any, moved: ReleaseId
+    app: Flask, page: FlaskClient, ask: Any, example: dict[str, Any], moved: ReleaseId
 ) -> None:
     location, made = ask(subject="s" * 200, body="A sentence. " * 333)
+    send_file(page, as_csv([{**example, "subject": "s" * 200, "channel": "fax"}] * 60))
     titles = []
     for path in [*pages(app, made), location, "/?sample=1", "/nothing"]:
         response = page.get(path)
@@ -76,9 +80,10 @@ def test_every_page_but_two_needs_a_session(app: Flask) -> None:
 
 
 def test_no_page_carries_script_or_style_of_its_own_or_from_elsewhere(
-    app: Flask, page: FlaskClient, ask: Any, moved: ReleaseId
+    app: Flask, page: FlaskClient, ask: Any, example: dict[str, Any], moved: ReleaseId
 ) -> None:
     location, made = ask()
+    send_file(page, as_csv([example]))
     for path in [*pages(app, made), location]:
         shown = Page(page.get(path).text)
         for tag, attributes in shown.elements:

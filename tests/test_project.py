@@ -63,8 +63,8 @@ def test_every_dependency_is_pinned() -> None:
 ORDER = """
 errors places config strictjson csvfiles stages | dates contract | schemas samples forms frames difference policy |
 rules rulelist calibration transformers estimators trust release |
-explain prediction adapter bulk store search finding filters desk reviews ledger export registry accounts openapi
-marking wording snippets |
+explain prediction adapter bulk store search finding filters desk reviews ledger export registry accounts uploads
+openapi marking wording snippets |
 evaluation golden monitoring reliance building | triage | evidence |
 parts | protocol security | lookups | api ui server | factory | cli | __main__
 """
@@ -114,9 +114,9 @@ def test_the_readme_names_every_folder() -> None:
     assert [folder for folder in sorted(folders) if f"`{folder}/" not in readme] == []
 
 
-def test_one_style_sheet_and_one_script_stay_small() -> None:
+def test_style_sheet_and_scripts_stay_small() -> None:
     lines = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "static").iterdir()}
-    assert set(lines) == {"style.css", "page.js", "queue.js", "icon.svg"}
+    assert set(lines) == {"style.css", "page.js", "queue.js", "upload.js", "icon.svg"}
     assert lines["style.css"] <= 300
     assert lines["page.js"] <= 100
-    assert lines["queue.js"] <= 80
+    assert max(lines["queue.js"], lines["upload.js"]) <= 80

@@ -53,6 +53,12 @@ TABLE = {  # who may call what; a route that is not here fails the test below
     "POST /releases/rollback": "admin",
     "GET /evidence": "submit",
     "GET /evidence/<name>": "submit",
+    "GET /upload": "submit",
+    "POST /upload": "submit",
+    "GET /upload/template.csv": "submit",
+    "GET /upload/<upload_id>": "submit",
+    "POST /upload/<upload_id>/continue": "submit",
+    "GET /upload/<upload_id>/answers.csv": "submit",
     "GET /sign-in": "everybody",
     "POST /sign-in": "everybody",
     "POST /sign-out": "everybody",
@@ -96,6 +102,7 @@ def test_a_route_lets_in_just_whom_the_table_says(app: Flask, headers: Any, rout
     path = (
         path.replace("<int:version>", "999")
         .replace("<prediction_id>", "nothing")
+        .replace("<upload_id>", "nothing")
         .replace("<path:filename>", "x")
         .replace("<name>", "x")
     )

@@ -25,6 +25,7 @@ from reviewapp.release import Release
 from reviewapp.samples import broken_requests, csv_template, valid_record
 from reviewapp.triage import generator
 
+from .page import JSON, as_csv
 from .service import Service
 
 pytestmark = pytest.mark.server
@@ -249,6 +250,39 @@ def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
     assert len(kept) >= 26
     for prediction_id in kept:
         assert service.call("GET", f"{PREDICT}/{prediction_id}", None, tokens["submit"])[0] == 200
+
+
+def test_a_file_goes_on_after_a_worker_was_killed_and_no_row_is_recorded_twice(service: Service, tokens: Any) -> None:
+    def answered(*_: Any) -> Any:
+        try:
+            return service.call("POST", f"{address}/continue", b"", {**tokens["submit"], **JSON}, fresh=True)[1]
+        except OSError:
+            return None  # it was under way in the killed worker
+
+    content = as_csv([one.record for one in generator.generate(4000, 9)])
+    body = f'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n{content}\r\n'
+    body += '--x\r\nContent-Disposition: form-data; name="answer"\r\n\r\nlater\r\n--x--\r\n'
+    sent = {**tokens["submit"], "Content-Type": "multipart/form-data; boundary=x"}
+    address = service.call("POST", "/upload", body.encode(), sent)[2]["Location"]
+    with ThreadPoolExecutor(4) as threads:  # four at once, and twice a worker dies under them
+        asked = [threads.submit(answered) for _ in range(12)]
+        for number in (2, 6):
+            asked[number].result()
+            service.hang_up()
+            os.kill(service.workers()[0], signal.SIGKILL)
+    for _ in range(20):
+        found = answered()
+        if found and found["finished"]:
+            break
+    table = service.call("GET", f"{address}/answers.csv", None, tokens["submit"])[1]
+    ids = [row["prediction_id"] for row in csv.DictReader(io.StringIO(table, newline=""))]
+    assert len(ids) == len(set(ids)) == found["rows"] == sum(found["summary"]["decisions"].values()) == 4000
+    query = f"{PREDICT}?source=upload&limit=200"
+    kept, cursor = list[str](), ""
+    while cursor is not None:
+        made = service.call("GET", f"{query}{cursor and f'&cursor={cursor}'}", None, tokens["review"])[1]
+        kept, cursor = [*kept, *(one["id"] for one in made["predictions"])], made["next"]
+    assert sorted(kept) == sorted(ids)
 
 
 def test_after_everything_was_killed_the_next_start_has_the_whole_ledger(

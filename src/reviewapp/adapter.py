@@ -100,9 +100,13 @@ class ModelAdapter:
                 )
             )
         if not call.dry_run:
-            for sink in self._sinks:
-                sink(predictions, call)
+            self.keep(predictions, call)
         return predictions
+
+    def keep(self, predictions: Sequence[Prediction], call: Call) -> None:
+        """Hand predictions that a dry run made to the sinks: for who must know all of them before any is kept."""
+        for sink in self._sinks:
+            sink(predictions, call)
 
     def outputs(self, option: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
         """Return the checked output of one option for each row of a frame made by `to_frame`.

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from . import csvfiles, strictjson
 from .adapter import ModelAdapter
-from .contract import Contract, Outcome, Record
+from .contract import Contract, Record
 from .errors import BadRequest, Flaw, InvalidInput, ModelBroken, ReviewappError, as_own, as_problem, pointer
 from .prediction import Call, Prediction
 from .samples import as_text
@@ -87,13 +87,13 @@ def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
         made: list[Result] = []
         if asked and failure is None:
             try:
-                made = _answers(asked, adapter, call)
+                made = answers(asked, adapter, call)
             except Exception as error:
                 if not written:
                     raise
                 failure = _logged(error, call, asked[0].number)
-        answers = iter(made)
-        results: list[tuple[Row, Result]] = [(row, row.mistake or failure or next(answers)) for row in chunk]
+        following = iter(made)
+        results: list[tuple[Row, Result]] = [(row, row.mistake or failure or next(following)) for row in chunk]
         before = b"" if written else rows.begin()
         written += len(chunk)
         problems += sum(isinstance(result, ReviewappError) for _, result in results)
@@ -101,16 +101,18 @@ def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
     yield rows.end(written, problems)
 
 
-def _answers(rows: Sequence[Row], adapter: ModelAdapter, call: Call) -> list[Result]:
-    """Return the answers to rows, recorded; where the model fails at one, each is asked alone, and that one fails."""
+def answers(rows: Sequence[Row], adapter: ModelAdapter, call: Call, *, compare: bool = False) -> list[Result]:
+    """Return the answers to rows without mistakes, recorded unless the call is a dry run.
+
+    Where the model fails at one of them, each is asked alone, and that one fails.
+    """
+    asked = replace(call, references=[row.reference for row in rows])
     try:
-        return [
-            *adapter.predict([row.record for row in rows], replace(call, references=[row.reference for row in rows]))
-        ]
+        return [*adapter.predict([row.record for row in rows], asked, compare=compare)]
     except ModelBroken as error:
         if len(rows) == 1:
             return [_logged(error, call, rows[0].number)]
-    return [answered for row in rows for answered in _answers([row], adapter, call)]
+    return [answered for row in rows for answered in answers([row], adapter, call, compare=compare)]
 
 
 def _logged(error: Exception, call: Call, row: int) -> ReviewappError:
@@ -170,31 +172,57 @@ class CsvRows:
     """
 
     def __init__(self, content: bytes, contract: Contract) -> None:
-        self._content, self._schema = content, form_schema(contract)
-        self._own_ids = REFERENCE.name not in contract.names
+        self._content = content
         try:
             csvfiles.check_text(content)
-            self._delimiter = csvfiles.delimiters(content, {*contract.names, REFERENCE.name})[0]
-            records = csvfiles.records(content, self._delimiter)
-            _, self._header = next(records, (1, []))
-            _check_header(self._header, contract)
+            self.delimiter = csvfiles.delimiters(content, {*contract.names, REFERENCE.name})[0]
+            records = csvfiles.records(content, self.delimiter)
+            _, self.header = next(records, (1, []))
+            _check_header(self.header, contract)
             if not sum(1 for _ in records):  # all are read: a quote that nobody closes is found before one is recorded
                 raise _refused("too_few_items", "The file has a header and no row.")
         except csvfiles.NotCSV as error:
             raise _refused("not_csv", error.detail) from None
-        self._answer = _answer_columns(contract.outcome, self._header)
+        self._columns = Columns(self.header, contract)
+        self._answer = answer_columns(contract.outcome.task, self.header)
+
+    def cells(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the cells of each row with the line that it begins in."""
+        return islice(csvfiles.records(self._content, self.delimiter), 1, None)
 
     def __iter__(self) -> Iterator[Row]:
-        records = islice(csvfiles.records(self._content, self._delimiter), 1, None)
-        for number, (line, cells) in enumerate(records, 1):
-            yield self._row(number, line, cells)
+        for number, (line, cells) in enumerate(self.cells(), 1):
+            yield self._columns.row(number, line, cells)
 
-    def _row(self, number: int, line: int, cells: list[str]) -> Row:
+    def begin(self) -> bytes:
+        return csvfiles.write([[*self.header, *self._answer]], self.delimiter).encode()
+
+    @stage("render")
+    def write(self, results: Iterable[tuple[Row, Result]], call: Call) -> bytes:
+        rows = ([*row.cells, *self._answered(result, call)] for row, result in results)
+        return csvfiles.write(rows, self.delimiter).encode()
+
+    def _answered(self, result: Result, call: Call) -> list[str]:
+        if isinstance(result, ReviewappError):
+            return problem_cells(in_words(result), len(self._answer))
+        return answer_cells(replace(result, id="") if call.dry_run else result)
+
+    def end(self, rows: int, problems: int) -> bytes:
+        return b""
+
+
+class Columns:
+    """What the columns of a file mean: the cells of a row → the request that they are."""
+
+    def __init__(self, header: Sequence[str], contract: Contract) -> None:
+        self._header, self._schema = header, form_schema(contract)
+        self._own_ids = REFERENCE.name not in contract.names
+
+    def row(self, number: int, line: int, cells: Sequence[str]) -> Row:
         width = len(self._header)
         if len(cells) != width:
-            shown = [*cells[:width], *[""] * (width - len(cells))]
             detail = f"Line {line}: this row has {len(cells)} cells, and the header has {width}."
-            return Row(number, {}, mistake=BadRequest(detail), cells=shown)
+            return Row(number, {}, mistake=BadRequest(detail), cells=fitted(cells, width))
         values, flaws = dict(zip(self._header, cells, strict=True)), list[Flaw]()
         own = {REFERENCE.name: values.pop(REFERENCE.name, "")} if self._own_ids else {}
         record, kept = _load(self._schema, values, flaws), _load(_REFERENCE, own, flaws)
@@ -202,28 +230,36 @@ class CsvRows:
         mistake = InvalidInput(flaws) if flaws else None
         return Row(number, record, None if reference is None else str(reference), mistake, cells)
 
-    def begin(self) -> bytes:
-        return csvfiles.write([[*self._header, *self._answer]], self._delimiter).encode()
 
-    @stage("render")
-    def write(self, results: Iterable[tuple[Row, Result]], call: Call) -> bytes:
-        rows = ([*row.cells, *self._answered(result, call)] for row, result in results)
-        return csvfiles.write(rows, self._delimiter).encode()
+def fitted(cells: Sequence[str], width: int) -> list[str]:
+    """Return the cells of a row, as many as the header has."""
+    return [*cells[:width], *[""] * (width - len(cells))]
 
-    def _answered(self, result: Result, call: Call) -> list[str]:
-        if isinstance(result, ReviewappError):
-            return [""] * (len(self._answer) - 1) + [_in_words(result)]
-        return [
-            *(as_text(result.output[name]) for name in _said(result.output)),
-            result.decision,
-            "; ".join(result.reasons),
-            "; ".join(warning["detail"] for warning in result.warnings),
-            "" if call.dry_run else result.id,
-            "",
-        ]
 
-    def end(self, rows: int, problems: int) -> bytes:
-        return b""
+def answer_columns(task: str, taken: Sequence[str]) -> list[str]:
+    """Return the names of the columns that are added, each with `_` after it until it is another than those taken."""
+    figures = ("confidence",) if task == "classification" else ("low", "high")
+    used, names = set(taken), []
+    for column in ("prediction", *figures, "decision", "reasons", "warnings", "prediction_id", "problem"):
+        name = column
+        while name in used:
+            name += "_"
+        used.add(name)
+        names.append(name)
+    return names
+
+
+def answer_cells(made: Prediction) -> list[str]:
+    """Return what a prediction says, in the columns that are added."""
+    said = ("label", "confidence") if "label" in made.output else ("value", "low", "high")
+    warnings = "; ".join(warning["detail"] for warning in made.warnings)
+    figures = (as_text(made.output[name]) for name in said)
+    return [*figures, made.decision, "; ".join(made.reasons), warnings, made.id, ""]
+
+
+def problem_cells(problem: str, columns: int) -> list[str]:
+    """Return why a row has no answer, in the columns that are added."""
+    return [*[""] * (columns - 1), problem]
 
 
 def _check_header(header: Sequence[str], contract: Contract) -> None:
@@ -261,28 +297,11 @@ def _load(schema: RecordSchema, values: Mapping[str, str], flaws: list[Flaw]) ->
         return {}
 
 
-def _said(output: Mapping[str, object]) -> tuple[str, ...]:
-    return ("label", "confidence") if "label" in output else ("value", "low", "high")
-
-
-def _answer_columns(outcome: Outcome, taken: Sequence[str]) -> list[str]:
-    """Return the names of the columns that are added, each with `_` after it until it is another than those taken."""
-    figures = ("confidence",) if outcome.task == "classification" else ("low", "high")
-    used, names = set(taken), []
-    for column in ("prediction", *figures, "decision", "reasons", "warnings", "prediction_id", "problem"):
-        name = column
-        while name in used:
-            name += "_"
-        used.add(name)
-        names.append(name)
-    return names
-
-
-def _in_words(error: ReviewappError) -> str:
+def in_words(error: ReviewappError) -> str:
     """Return a problem for one cell: every mistake with the column that it is in."""
     if not error.errors:
         return error.detail
-    return "; ".join(f"{_column(flaw.pointer)}: {flaw.detail.rstrip('.')}{_choices(flaw)}" for flaw in error.errors)
+    return "; ".join(f"{column(flaw.pointer)}: {flaw.detail.rstrip('.')}{_choices(flaw)}" for flaw in error.errors)
 
 
 def _choices(flaw: Flaw) -> str:
@@ -293,5 +312,6 @@ def _choices(flaw: Flaw) -> str:
     return f" ({shown}{more})" if shown else ""
 
 
-def _column(at: str) -> str:
+def column(at: str) -> str:
+    """Return the name of the column that a pointer leads to."""
     return at[1:].replace("~1", "/").replace("~0", "~") or "(no name)"

@@ -81,7 +81,7 @@ class Settings:
         "Folder of the evidence pack, whatever release it is of.",
     )
     max_body: int = _row(1 << 20, _positive, "1 MiB", "Largest request body, bytes; above: 413.")
-    max_bulk: int = _row(32 << 20, _positive, "32 MiB", "Largest file of requests (bulk), bytes; above: 413.")
+    max_bulk: int = _row(32 << 20, _positive, "32 MiB", "Largest file of requests (bulk, upload), bytes; above: 413.")
 
     @property
     def worker_count(self) -> int:

@@ -10,7 +10,7 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
 3 store desk reviews ledger registry     keeping: predictions, what waits, what was said of them,
-  accounts                               the live release, who may do what
+  accounts uploads                       the live release, who may do what, files sent on a page
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
@@ -52,6 +52,7 @@ from .stages import server_timing
 from .store import Store
 from .trust import TrustedTypes
 from .ui import ui
+from .uploads import Uploads
 
 log = logging.getLogger("reviewapp")
 
@@ -91,7 +92,7 @@ def make_parts(settings: Settings) -> Parts:
         return ModelAdapter(release, sinks=[ledger.add_predictions])
 
     registry = Registry(settings.releases, store, make_adapter, trusted=TrustedTypes(settings.instance).names)
-    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store))
+    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store))
 
 
 def _finish(response: Response) -> Response:

@@ -40,10 +40,13 @@ class Ledger:
 
     @stage("record")
     def add_predictions(self, made: Sequence[Prediction], call: Call) -> None:
-        """Keep predictions, and the key they answer to, in one commit; the adapter's sink."""
+        """Keep predictions, the key they answer to and what belongs beside them in one commit; the adapter's sink."""
         with self._store.writing() as connection:
-            connection.execute(insert(predictions), [_as_row(prediction) for prediction in made])
-            desk.join(connection, made)
+            if made:
+                connection.execute(insert(predictions), [_as_row(prediction) for prediction in made])
+                desk.join(connection, made)
+            if call.beside is not None:
+                call.beside(connection)
             if call.key is not None:
                 now = self._clock()
                 connection.execute(
@@ -70,11 +73,11 @@ class Ledger:
             row = _row_of(connection, prediction_id)
             given = _with_verdicts(connection, [row])[0].verdicts
             if given and replace(given[-1], created_at=verdict.created_at, blind=verdict.blind) == verdict:
-                return _prediction(row, given)
+                return prediction_of(row, given)
             own = own_answer or verdict.verdict in ("corrected", "unsure")
             verdict = replace(verdict, blind=own and desk.is_blind(connection, prediction_id, verdict.author))
             connection.execute(insert(verdicts).values(prediction_seq=row["seq"], **vars(verdict)))
-            judged = _prediction(row, [*given, verdict])
+            judged = prediction_of(row, [*given, verdict])
             desk.leave(connection, prediction_id)
             if verdict.verdict == "withdrawn":
                 desk.join(connection, [judged], front=True)
@@ -176,7 +179,7 @@ class Ledger:
                 select(predictions).where(predictions.c.id.in_(ids)).order_by(predictions.c.seq)
             ).mappings()
             by_id = {found["id"]: found for found in rows}
-            return [_prediction(by_id[prediction_id], ()) for prediction_id in ids]
+            return [prediction_of(by_id[prediction_id], ()) for prediction_id in ids]
 
 
 class _KeyLocks:
@@ -240,7 +243,7 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def _prediction(row: RowMapping, given: Sequence[Verdict]) -> Prediction:
+def prediction_of(row: RowMapping, given: Sequence[Verdict]) -> Prediction:
     return Prediction(
         release=ReleaseId(row["release_name"], row["release_version"], row["release_digest"]),
         verdicts=tuple(given),
@@ -269,4 +272,4 @@ def _with_verdicts(connection: Connection, rows: Sequence[RowMapping]) -> list[P
         for row in connection.execute(query).mappings():
             values = {name: row[name] for name in Verdict.__dataclass_fields__}
             given[row["prediction_seq"]].append(Verdict(**values))
-    return [_prediction(row, given[row["seq"]]) for row in rows]
+    return [prediction_of(row, given[row["seq"]]) for row in rows]

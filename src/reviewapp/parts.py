@@ -14,6 +14,7 @@ from .desk import Desk
 from .ledger import Ledger
 from .registry import Registry
 from .store import Store
+from .uploads import Uploads
 
 EXTENSION = "reviewapp"
 
@@ -26,6 +27,7 @@ class Parts:
     desk: Desk
     registry: Registry
     accounts: Accounts
+    uploads: Uploads
 
 
 parts = cast(Parts, LocalProxy(lambda: current_app.extensions[EXTENSION]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -126,7 +126,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Call:
-    """Who asks, how and for what: what a sink needs to know beside the predictions themselves."""
+    """Who asks, how and for what: what a sink needs to know beside the predictions themselves.
+
+    `beside` makes the changes that belong into the same commit as the predictions; it is given the connection.
+    """
 
     source: str = "api"
     client: str = ""
@@ -134,6 +137,7 @@ class Call:
     references: Sequence[str | None] = ()
     key: IdempotencyKey | None = None
     dry_run: bool = False
+    beside: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 import uuid
@@ -14,6 +15,8 @@ from urllib.parse import parse_qsl
 
 from flask import Request, Response, g, has_request_context, request
 from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import MultiPartParser
 
 from . import strictjson
 from .contract import Field
@@ -35,11 +38,15 @@ JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
 TWIN = ".json"  # the end of the address of a page's JSON twin
 FORM_TYPE = "application/x-www-form-urlencoded"
+FILE_FORM_TYPE = "multipart/form-data"
 MAX_FORM_FIELDS = 10_000
+MAX_FILE_FORM_PARTS = 20  # a form with a file is one of ours: a file and a few words
+MAX_FILE_FORM_TEXT = 500_000  # bytes of these words, and of what the parser looks at in one piece
 BODY_PAUSE = 10.0  # seconds without a byte after which a body counts as broken off
 # What is read and thrown away so that a refusal reaches a client that is still sending.
 DRAIN_BYTES, DRAIN_SECONDS, DRAIN_PAUSE = 128 << 20, 5.0, 1.0
 _CHUNK = 1 << 16
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 
@@ -122,6 +129,42 @@ def read_choices(limit: int, name: str | None = None) -> tuple[dict[str, str], l
     return dict(single), [value for key, value in pairs if key == name]
 
 
+@stage("parse")
+def read_file(name: str, limit: int, fields: Sequence[Field]) -> tuple[str, bytes, dict[str, Any]]:
+    """Return the file that a form sent under a name: what it is called and what it holds; and the form's other fields.
+
+    Raises a 4xx where the form cannot be read, holds no such file or more than one, or other fields than these.
+    """
+    if request.mimetype != FILE_FORM_TYPE or not request.mimetype_params.get("boundary"):
+        raise UnsupportedMediaType(f"Send the form as {FILE_FORM_TYPE}, with the file in the field {name!r}.")
+    body = io.BytesIO(read_body(limit))
+    boundary = request.mimetype_params["boundary"].encode("latin-1", "replace")
+    parser = MultiPartParser(
+        _in_memory,
+        max_form_memory_size=MAX_FILE_FORM_TEXT,
+        max_form_parts=MAX_FILE_FORM_PARTS,
+    )
+    try:
+        texts, files = parser.parse(body, boundary, body.getbuffer().nbytes)
+    except RequestEntityTooLarge:
+        raise BadRequest(f"The form has more than {MAX_FILE_FORM_PARTS} fields, or a very long one.") from None
+    except ValueError:
+        raise BadRequest("The form is not well formed.") from None
+    _refuse_twice("", [str(one) for one, _ in [*texts.items(multi=True), *files.items(multi=True)]])
+    values = RecordSchema(fields, text=True).load({str(one): text for one, text in texts.items()}, "")
+    file = files.pop(name, None)
+    if files:
+        raise InvalidInput([Flaw(pointer(str(one)), "unknown_member", "Send no other file.") for one in files])
+    if file is None or not file.filename:
+        raise InvalidInput([Flaw(pointer(name), "missing", "Choose a CSV file.")])
+    return _CONTROL.sub(" ", file.filename), file.read(), values
+
+
+def _in_memory(*_: Any, **__: Any) -> io.BytesIO:
+    """Return where a part of a form goes: the body is in memory already."""
+    return io.BytesIO()
+
+
 def too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body may have {limit:,} bytes at most.")
 
@@ -186,7 +229,8 @@ def query_texts() -> dict[str, str]:
 def _refuse_twice(where: str, names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InvalidInput([Flaw(pointer(where, name), "given_twice", "Give this once.") for name in twice])
+        parents = [where] if where else []
+        raise InvalidInput([Flaw(pointer(*parents, name), "given_twice", "Give this once.") for name in twice])
 
 
 def wants_json() -> bool:

@@ -134,14 +134,17 @@ uploads = Table(
     Column("id", String(36), primary_key=True),
     Column("name", Text, nullable=False),
     Column("client", Text, nullable=False),
+    Column("request_id", String(128), nullable=False),
     Column("created_at", String(24), nullable=False),
     Column("release_digest", String(71), nullable=False),
+    Column("task", String(16), nullable=False),  # of its outcome: which columns the answers have
     Column("delimiter", String(1), nullable=False),
     Column("header", JSON, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("answered", Integer, nullable=False),
     Column("summary", JSON, nullable=False),
     Index(None, "client", "created_at"),
+    Index(None, "created_at"),
 )
 
 upload_rows = Table(
@@ -153,6 +156,7 @@ upload_rows = Table(
     Column("cells", JSON, nullable=False),
     Column("prediction_id", ForeignKey(predictions.c.id)),
     Column("problem", Text),
+    Index(None, "upload_id", "row", sqlite_where=text("problem IS NOT NULL")),
 )
 
 release_events = Table(

@@ -5,7 +5,7 @@ shown, and the views that make it. What changes something answers with a redirec
 going back or reloading repeats nothing.
 """
 
-from . import history, monitor, queue, reference, releases, signing, trying, what_if
+from . import history, monitor, queue, reference, releases, signing, trying, uploading, what_if
 from .base import ui
 
-__all__ = ["history", "monitor", "queue", "reference", "releases", "signing", "trying", "ui", "what_if"]
+__all__ = ["history", "monitor", "queue", "reference", "releases", "signing", "trying", "ui", "uploading", "what_if"]

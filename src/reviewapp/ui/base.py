@@ -20,6 +20,7 @@ ui = Blueprint("ui", __name__)
 
 NAVIGATION = (  # the page, its name, the role it needs, and the module of all views that belong to it
     ("ui.try_it", "Try", "submit", "trying"),
+    ("ui.upload", "Upload", "submit", "uploading"),
     ("ui.queue", "Queue", "review", "queue"),
     ("ui.history", "History", "review", "history"),
     ("ui.show_contract", "Contract", EVERYBODY, ""),

@@ -51,8 +51,10 @@ def upgrade() -> None:
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("client", sa.Text, nullable=False),
+        sa.Column("request_id", sa.String(128), nullable=False),
         sa.Column("created_at", sa.String(24), nullable=False),
         sa.Column("release_digest", sa.String(71), nullable=False),
+        sa.Column("task", sa.String(16), nullable=False),
         sa.Column("delimiter", sa.String(1), nullable=False),
         sa.Column("header", sa.JSON, nullable=False),
         sa.Column("rows", sa.Integer, nullable=False),
@@ -60,6 +62,7 @@ def upgrade() -> None:
         sa.Column("summary", sa.JSON, nullable=False),
     )
     op.create_index("ix_uploads_client_created_at", "uploads", ["client", "created_at"])
+    op.create_index("ix_uploads_created_at", "uploads", ["created_at"])
     op.create_table(
         "upload_rows",
         sa.Column("upload_id", sa.String(36), sa.ForeignKey("uploads.id"), primary_key=True),
@@ -68,6 +71,12 @@ def upgrade() -> None:
         sa.Column("cells", sa.JSON, nullable=False),
         sa.Column("prediction_id", sa.String(36), sa.ForeignKey("predictions.id")),
         sa.Column("problem", sa.Text),
+    )
+    op.create_index(
+        "ix_upload_rows_upload_id_row",
+        "upload_rows",
+        ["upload_id", "row"],
+        sqlite_where=sa.text("problem IS NOT NULL"),
     )
     # the words of requests, by the row's number; filled when somebody searches (search.py)
     op.execute(
