@@ -157,12 +157,12 @@ def test_the_page_says_what_is_shown_and_how_it_is_filtered(page: FlaskClient, a
     assert plain.title == "History – reviewapp"
     assert "3 predictions, newest first. Download everything: CSV , JSON Lines" in plain.text
     assert "Filtered by" not in plain.text
-    found = Page(page.get("/history?q=number&source=form&audit=false&sort=least_sure&limit=2").text)
+    found = Page(page.get("/history?q=number&source=form&option=model&sort=least_sure&limit=2").text)
     assert found.title == "Filtered: History – reviewapp"
-    assert "Filtered by Search: number , Source: form , Drawn for a check: No . Show all" in found.text
+    assert "Filtered by Search: number , Source: form , Option: model . Show all" in found.text
     assert "2 of the predictions that match, least sure first. Download all that match" in found.text
     chosen = [one["value"] for one in found.all("option") if "selected" in one and one["value"]]
-    assert chosen == ["least_sure", "false", "form"]
+    assert chosen == ["least_sure", "model", "form"]
     one = Page(page.get("/history?q=number+2").text)
     assert "1 prediction that matches, newest first." in one.text
 
