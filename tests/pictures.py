@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page
 
+from reviewapp import release as releases
 from reviewapp.config import load_settings
 from reviewapp.csvfiles import write
 from reviewapp.factory import make_parts
@@ -22,7 +24,7 @@ from .service import Service
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 WIDTH, PHONE = 820, 360
-COLOURS = 64  # plain pages need few, and a picture in a repository is kept for ever
+COLOURS = 128  # plain pages need few, and a picture in a repository is kept for ever
 
 
 def take(page: Page, name: str, height: int, width: int = WIDTH) -> None:
@@ -49,6 +51,9 @@ def fill(instance: Path, n: int = 1200) -> None:
         label = None if right else example.label
         given = Verdict("agree" if right else "corrected", label, None, [], None, "ann", timestamp(utcnow()))
         parts.ledger.add_verdict(one.id, given)
+    live = parts.registry.adapter().release
+    stricter = replace(live, policy=replace(live.policy, cost_wrong=20, blind_share=0.25))
+    parts.registry.add(releases.write(stricter, parts.settings.releases), "ann")
     parts.store.close()
 
 
@@ -90,14 +95,14 @@ def main() -> None:
             take(page, "record", 1300)
             page.goto("/upload")
             page.get_by_label("File").set_input_files(table(Path(folder)))
-            page.get_by_role("button", name="Upload").click()
-            page.wait_for_url("**/upload/*")
+            page.get_by_role("button", name="Answer this file").click()
+            page.get_by_role("link", name="Download").first.wait_for()
             page.wait_for_load_state()
             take(page, "upload", 1000)
             for name, height in (("monitor", 1300), ("releases", 1000), ("contract", 900), ("evidence", 1000)):
                 page.goto(f"/{name}")
                 take(page, name, height)
-            page.goto("/releases/1/promote")
+            page.goto("/releases/2/promote")
             take(page, "promote", 1100)
         with (
             started() as browser,
