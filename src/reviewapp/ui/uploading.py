@@ -156,10 +156,7 @@ def send_upload() -> ResponseReturnValue:
         drain()  # what is still being sent, or the page would not arrive
         return show_mistakes("uploads.html", _uploads_page(_mistakes(error)), error)
     owner, sent = client().name, values["form"] or secrets.token_hex(16)
-    # the id is made of what was sent: the same file sent again by a second click is the same upload
-    upload_id = str(
-        uuid.uuid5(uuid.UUID(bytes=bytes(16)), f"{sent}\0{owner}\0{name}\0{hashlib.sha256(content).hexdigest()}")
-    )
+    upload_id = _id_of(sent, owner, name, content)
     stored, new = parts.uploads.add(upload_id, name, owner, request_id(), adapter.release, rows)
     address = url_for(".show_upload", upload_id=stored.id)
     if not new:
