@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from scipy.stats import binomtest
-from sqlalchemy import event
+from sqlalchemy import delete, event
 
 from reviewapp.adapter import ModelAdapter
 from reviewapp.evaluation import wilson
@@ -29,7 +29,7 @@ from reviewapp.monitoring import (
 from reviewapp.policy import RollbackRule
 from reviewapp.prediction import Call, Prediction, Verdict, timestamp, utcnow
 from reviewapp.release import Release
-from reviewapp.store import Store
+from reviewapp.store import Store, verdicts
 from reviewapp.triage import generator
 
 from .conftest import Clock
@@ -284,12 +284,33 @@ def test_monitoring_reads_no_prediction_that_nobody_judged(
     index = "SEARCH predictions USING COVERING INDEX ix_predictions_release_digest_seq_decision_audit"
     assert plans == [
         [f"{index} (release_digest=?)"],
-        [f"{index} (release_digest=?)"] * 2,
         [
-            "SEARCH verdicts USING INDEX ix_verdicts_prediction_seq_seq (prediction_seq>? AND prediction_seq<?)",
+            "SEARCH verdicts USING INTEGER PRIMARY KEY (rowid>?)",
             "SEARCH predictions USING INTEGER PRIMARY KEY (rowid=?)",
         ],
     ]
+
+
+def test_each_verdict_is_read_once_and_what_is_remembered_is_what_is_there(
+    release: Release, ledger: Ledger, store: Store, clock: Clock
+) -> None:
+    """Looking after every verdict is looking once at the end; another release, or a restored ledger, is read anew."""
+    rows = [prediction(clock, release=release.id, audit=True) for _ in range(6)]
+    other = prediction(clock, release=replace(release.id, digest="sha256:other"), audit=True)
+    ledger.add_predictions([*rows, other], Call())
+    for number, row in enumerate([*rows, rows[0]]):
+        ledger.add_verdict(row.id, verdict("disagree" if number % 2 else "agree", clock, author=f"p{number}"))
+        if number == 3:
+            ledger.add_verdict(other.id, verdict("agree", clock))
+            assert monitor(replace(release, id=other.release), ledger)["metric"]["verdicts"] == 1
+        if number == 4:
+            ledger.withdraw_verdict(row.id, "ann")
+        assert monitor(release, ledger) == monitor(release, Ledger(store, clock))
+    with store.writing() as connection:
+        connection.execute(delete(verdicts).where(verdicts.c.seq > 3))
+    assert monitor(release, ledger) == monitor(release, Ledger(store, clock))
+    ledger.add_verdict(rows[5].id, verdict("agree", clock))
+    assert monitor(release, ledger) == monitor(release, Ledger(store, clock))
 
 
 @pytest.fixture

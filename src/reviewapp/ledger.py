@@ -14,12 +14,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, exists, func, insert, select
 
-from . import desk, reviews, search
+from . import desk, search
 from .errors import Conflict, KeyReused, NotFound
 from .finding import SORTS, find
 from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
-from .reviews import Reviews
+from .reviews import Reader, Reviews
 from .stages import stage
 from .store import Store, idempotency_keys, predictions, verdicts
 
@@ -34,6 +34,7 @@ class Ledger:
     def __init__(self, store: Store, clock: Callable[[], datetime] = utcnow) -> None:
         self._store = store
         self._clock = clock
+        self._reader = Reader()
         self._locks = _KeyLocks(f"{store.path}.locks")
 
     # ---- writing ----------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ class Ledger:
     def reviews(self, release: ReleaseId) -> Reviews:
         """Return what people said of the answers of a release, and of how many answers."""
         with self._store.reading() as connection:
-            return reviews.read(connection, release)
+            return self._reader.read(connection, release)
 
     # ---- retries ----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ class Judged:
     audit: bool
     referred: bool
     asker: str | None
-    said: list[Said] = field(default_factory=list)
+    said: tuple[Said, ...] = ()
 
     @property
     def holds(self) -> str | None:
@@ -91,21 +91,49 @@ def rejects(given: Verdict | Said, output: Mapping[str, Any]) -> bool | None:
     return not output["low"] <= given.value <= output["high"]
 
 
-def read(connection: Connection, release: ReleaseId) -> Reviews:
-    """Return the reviews of a release: one pass over an index, then its verdicts alone, however many predictions."""
-    *by_decision, drawn = connection.execute(_counts(release)).one()
-    counts = {decision: n for decision, n in zip(DECISIONS, by_decision, strict=True) if n}
-    found: dict[int, Judged] = {}
-    if counts:
-        first, last = connection.execute(_ends(release)).one()
-        for row in connection.execute(_verdicts(release, first, last)):
-            prediction_seq, label, low, high, audit, decision, source, client, *said = row
-            if prediction_seq not in found:
+class Reader:
+    """Reads the reviews of the release that is asked for, and remembers them: verdicts are only ever added.
+
+    So each verdict is read once by a process, however often one looks. What is remembered is never changed in place:
+    threads may share a reader.
+    """
+
+    def __init__(self) -> None:
+        self._known: _Known | None = None
+
+    def read(self, connection: Connection, release: ReleaseId) -> Reviews:
+        """Return the reviews of a release: one pass over an index, then the verdicts that are new."""
+        *by_decision, drawn = connection.execute(_counts(release)).one()
+        counts = {decision: n for decision, n in zip(DECISIONS, by_decision, strict=True) if n}
+        known = self._known
+        if known is None or known.digest != release.digest or not known.still_last(connection):
+            known = _Known(release.digest)
+        last, judged = known.last, dict(known.judged)
+        for row in connection.execute(_verdicts(release, last[0])):
+            prediction_seq, label, low, high, audit, decision, source, client, *words = row
+            given = Said(*words)
+            before = judged.get(prediction_seq)
+            if before is None:
                 output = {"low": low, "high": high} if label is None else {"label": label}
-                asker = client if source == "form" else None
-                found[prediction_seq] = Judged(output, audit, decision == "review", asker)
-            found[prediction_seq].said.append(Said(*said))
-    return Reviews(counts, drawn or 0, list(found.values()))
+                before = Judged(output, audit, decision == "review", client if source == "form" else None)
+            judged[prediction_seq] = replace(before, said=(*before.said, given))
+            last = given.seq, given.created_at
+        self._known = _Known(release.digest, last, judged)
+        return Reviews(counts, drawn or 0, list(judged.values()))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was read before: up to which verdict (its number and time), and what was judged, by the prediction's seq."""
+
+    digest: str
+    last: tuple[int, str] = (0, "")
+    judged: Mapping[int, Judged] = field(default_factory=dict)
+
+    def still_last(self, connection: Connection) -> bool:
+        """Whether that verdict is still there; it is not where a backup was put in the ledger's place."""
+        seq, given_at = self.last
+        return seq == 0 or connection.scalar(select(verdicts.c.created_at).where(verdicts.c.seq == seq)) == given_at
 
 
 def _counts(release: ReleaseId) -> Any:
@@ -115,15 +143,8 @@ def _counts(release: ReleaseId) -> Any:
     return select(*counts, func.sum(type_coerce(kept.audit, Integer))).where(kept.release_digest == release.digest)
 
 
-def _ends(release: ReleaseId) -> Any:
-    """The first and the last prediction of a release: two steps in the index."""
-    kept = predictions.c
-    ends = (select(end(kept.seq)) for end in (func.min, func.max))  # each for itself: together they would read it all
-    return select(*(end.where(kept.release_digest == release.digest).scalar_subquery() for end in ends))
-
-
-def _verdicts(release: ReleaseId, first: int, last: int) -> Any:
-    """The verdicts on a release's predictions, which lie between two numbers, in the order they were given.
+def _verdicts(release: ReleaseId, after: int) -> Any:
+    """The verdicts on a release's predictions that came after the verdict of a number, in the order they were given.
 
     The plus keeps SQLite from starting at the release's predictions, of which there are many more than verdicts.
     """
@@ -136,6 +157,6 @@ def _verdicts(release: ReleaseId, first: int, last: int) -> Any:
             given.seq, given.verdict, given.label, given.value, given.author, given.created_at, given.blind,
         )
         .join_from(verdicts, predictions, kept.seq == given.prediction_seq)
-        .where(given.prediction_seq.between(first, last), of_release)
+        .where(given.seq > after, of_release)
         .order_by(given.seq)
     )  # fmt: skip
