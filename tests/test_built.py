@@ -162,7 +162,7 @@ def test_each_page_is_about_this_release_and_takes_nothing_for_html(served: Serv
              "main", "h1", "h2", "h3", "p", "ul", "ol", "li", "dl", "div", "dt", "dd", "table", "caption", "thead",
              "tbody", "tr", "th", "td", "label", "input", "select", "option", "datalist", "textarea", "fieldset",
              "legend", "section", "details", "summary", "pre", "code", "bdi", "strong", "time", "svg", "rect",
-             "blockquote", "br", "img", "figure", "figcaption", "footer"}  # fmt: skip
+             "blockquote", "br", "img", "figure", "figcaption", "footer", "kbd"}  # fmt: skip
     for path in (
         "/", "/?sample=1", "/?random=3", f"/?prediction={made['id']}", "/history", f"/history/{made['id']}",
         "/contract", "/releases", "/evidence",
