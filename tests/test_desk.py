@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reviewapp.desk import LEASE, Desk
-from reviewapp.errors import Conflict, NotFound
+from reviewapp.errors import Conflict
 from reviewapp.ledger import Ledger
 from reviewapp.prediction import Call, Prediction, Verdict, new_id
 from reviewapp.release import ReleaseId
@@ -58,6 +58,16 @@ def add(ledger: Ledger) -> Callable[..., list[str]]:
         return [one.id for one in made]
 
     return record
+
+
+@pytest.fixture
+def late(desk: Desk, ledger: Ledger) -> Callable[[str, str], None]:
+    """Give a verdict as the page of the queue does, in whatever state the record is by now."""
+
+    def give(prediction_id: str, author: str) -> None:
+        ledger.add_verdict(prediction_id, verdict(author=author), check=lambda c: desk.check(c, prediction_id, author))
+
+    return give
 
 
 def never(_: str) -> bool:
@@ -115,7 +125,7 @@ def test_many_reviewers_at_once_get_a_record_each(desk: Desk, add: Any) -> None:
     assert sorted(map(str, got)) == sorted(waiting)
 
 
-def test_a_lease_ends_by_itself(desk: Desk, clock: Clock, add: Any) -> None:
+def test_a_lease_ends_by_itself(desk: Desk, clock: Clock, add: Any, late: Any) -> None:
     [only] = add()
     assert taken(desk, "ann") == only
     clock.now = NOW + LEASE - timedelta(seconds=1)
@@ -125,23 +135,23 @@ def test_a_lease_ends_by_itself(desk: Desk, clock: Clock, add: Any) -> None:
     assert desk.held("ann") is None
     assert taken(desk, "bob") == only
     with pytest.raises(Conflict, match="another reviewer"):
-        desk.check(only, "ann")
+        late(only, "ann")
     with pytest.raises(Conflict, match="do not have"):
         desk.skip(only, "ann")
-    desk.check(only, "bob")
+    late(only, "bob")
 
 
 def test_who_comes_late_may_judge_as_long_as_nobody_else_has(
-    desk: Desk, ledger: Ledger, clock: Clock, add: Any
+    desk: Desk, ledger: Ledger, clock: Clock, add: Any, late: Any
 ) -> None:
-    [only] = add()
+    [only, other] = add(2)
     taken(desk, "ann")
     clock.now += 2 * LEASE
-    desk.check(only, "ann")
-    ledger.add_verdict(only, verdict(author="bob"))
-    desk.check(only, "bob")
+    late(only, "bob")
+    late(only, "bob")
     with pytest.raises(Conflict, match="bob has judged"):
-        desk.check(only, "ann")
+        late(only, "ann")
+    late(other, "ann")
 
 
 def test_a_skipped_record_comes_back_last(desk: Desk, add: Any) -> None:
@@ -157,19 +167,37 @@ def test_a_skipped_record_comes_back_last(desk: Desk, add: Any) -> None:
     assert [taken(desk, name) for name in "abcd"] == [third, first, second, later]
 
 
-def test_a_verdict_that_is_taken_back_puts_the_record_in_front(desk: Desk, ledger: Ledger, add: Any) -> None:
+def test_a_verdict_that_is_taken_back_puts_the_record_in_front(
+    store: Store, desk: Desk, ledger: Ledger, add: Any
+) -> None:
     first, second = add(2)
     ledger.add_verdict(first, verdict())
     assert desk.last("ann") == first
     ledger.withdraw_verdict(first, "ann")
     assert desk.last("ann") is None
     assert taken(desk, "bob") == first
-    with pytest.raises(Conflict, match="another reviewer"):
-        desk.take(first, "ann")
-    assert desk.take(second, "bob").prediction_id == second
-    assert desk.take(first, "ann").prediction_id == first  # one record at a time: bob's first one was free again
-    with pytest.raises(NotFound):
-        desk.take("nothing", "ann")
+    with store.writing() as connection:
+        desk.take(connection, first, "ann")  # bob has it
+        desk.take(connection, second, "ann")
+        desk.take(connection, "nothing", "ann")
+    held = [desk.held(name) for name in ("ann", "bob")]
+    assert [one and one.prediction_id for one in held] == [second, first]
+
+
+def test_an_own_verdict_is_taken_back_and_the_record_had_again_in_one_step(
+    store: Store, desk: Desk, ledger: Ledger, add: Any
+) -> None:
+    first, second = add(2)
+    ledger.add_verdict(first, verdict())
+    assert taken(desk) == second
+    ledger.withdraw_verdict(first, "ann", only_own=True, beside=lambda c: desk.take(c, first, "ann"))
+    assert (taken(desk, "ann"), taken(desk, "bob")) == (first, second)  # one record at a time: the other is free again
+    ledger.add_verdict(first, verdict(author="bob"))
+    with pytest.raises(Conflict, match="bob's; only they"):
+        ledger.withdraw_verdict(first, "ann", only_own=True)
+    with pytest.raises(RuntimeError):
+        ledger.withdraw_verdict(first, "bob", beside=lambda _: (_ for _ in ()).throw(RuntimeError))
+    assert [one.author for one in ledger.prediction(first).verdicts] == ["ann", "ann", "bob"]  # all of it, or nothing
 
 
 def test_what_never_waited_does_not_come_in_by_a_verdict_taken_back(desk: Desk, ledger: Ledger, add: Any) -> None:
@@ -227,17 +255,34 @@ def test_nobody_judges_blind_what_was_judged_before(desk: Desk, ledger: Ledger, 
     assert not lease.blind
 
 
-def test_a_record_that_is_given_on_is_hidden_from_its_new_reviewer_alone(desk: Desk, clock: Clock, add: Any) -> None:
-    [only] = add()
+def test_nobody_judges_blind_what_they_asked_for_themselves(desk: Desk, add: Any) -> None:
+    [own] = add(1, client="ann")
+    lease = desk.next("ann", always)
+    assert lease is not None
+    assert not lease.blind
+    desk.skip(own, "ann")
+    lease = desk.next("bob", always)
+    assert lease is not None
+    assert lease.blind
+
+
+def test_what_was_opened_blind_stays_hidden_until_somebody_judges_it(
+    desk: Desk, ledger: Ledger, clock: Clock, add: Any
+) -> None:
+    only, other = add(2)
     desk.next("ann", always)
     clock.now += LEASE
-    desk.next("bob", always)
-    assert (desk.hidden("ann"), desk.hidden("bob")) == (set(), {only})
+    assert desk.next("bob", always).prediction_id == only  # type: ignore[union-attr]
+    assert desk.hidden("ann") == desk.hidden("bob") == {only}  # ann let it go, and may get it again
     desk.skip(only, "bob")
-    assert desk.hidden("bob") == set()
-    again = desk.next("bob", always)
+    assert desk.hidden("bob") == {only}
+    assert desk.next("bob", never).prediction_id == other  # type: ignore[union-attr]
+    ledger.add_verdict(other, verdict(author="bob"))
+    again = desk.next("bob", never)
     assert again is not None
-    assert again.blind
+    assert (again.prediction_id, again.blind) == (only, True)  # also where the lot would fall differently by now
+    ledger.add_verdict(only, verdict("unsure", "ann"))
+    assert desk.hidden("ann") == desk.hidden("bob") == set()
 
 
 def test_the_next_record_is_found_by_an_index(store: Store, desk: Desk, add: Any) -> None:

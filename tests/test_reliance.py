@@ -1,20 +1,28 @@
 """How far people go by the answer they see: what is counted, with which interval, and in which words."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from reviewapp.reliance import _difference, _share, reliance, tell_reliance
+from reviewapp import reliance as reliances
+from reviewapp.reliance import _difference, _share, tell_reliance
 from reviewapp.reviews import Judged, Said
 
 MODEL = {"label": "a"}
 
 
+def reliance(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Return what is told of records whose ids say whether the lot had them judged blind."""
+    return reliances.reliance(judged, lambda one: one == "True")
+
+
 def record(*said: tuple[Any, ...], **changes: Any) -> Judged:
     """A record that went to a person; `said` are (author, verdict, label, whether blind)."""
-    values: dict[str, Any] = {"output": MODEL, "audit": False, "referred": True, "asker": None}
+    blind = str(said[0][3]) if said else ""
+    values: dict[str, Any] = {"id": blind, "output": MODEL, "audit": False, "referred": True, "asker": "a script"}
     given = [Said(i, verdict, label, None, author, "", blind) for i, (author, verdict, label, blind) in enumerate(said)]
-    return Judged(**{**values, **changes}, said=given)
+    return Judged(**{**values, **changes}, said=tuple(given))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +63,7 @@ def test_blind_and_sighted_verdicts_are_compared() -> None:
     [
         record(("ann", "agree", None, False), referred=False),  # in no queue: nobody could draw it
         record(("ann", "agree", None, False), asker="ann"),  # saw the answer when she asked
+        record(("ann", "agree", None, False), id="True"),  # drawn to be judged blind, and seen all the same
     ],
 )
 def test_what_no_lot_could_part_is_left_out(left_out: Judged) -> None:

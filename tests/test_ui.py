@@ -1,5 +1,6 @@
 """Signing in, trying a request and judging its answer on the page: the same words and rules as the API."""
 
+import base64
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from reviewapp.forms import inputs, typed
 from reviewapp.parts import Parts
 from reviewapp.release import Release
 from reviewapp.security import COOKIE
+from reviewapp.ui.base import FLASH
 
 from .page import JSON, Page, form, latest
 
@@ -369,6 +371,23 @@ def test_who_may_only_submit_sees_their_answer_and_no_form_for_a_verdict(
     refused = client.get("/history")
     assert refused.status_code == 403
     assert "This needs the role review; yours is submit." in Page(refused.text).text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" * 5000, '{"a":' * 1000, '{"message": "\\ud800"}', "x" * 9000, "é", "\x00", ""],
+    ids=lambda value: value[:9],
+)
+def test_a_forged_message_is_none(app: Flask, page: FlaskClient, value: str) -> None:
+    for undo in ("", ".javascript:alert(1)", ".//elsewhere", '."><b>'):
+        sent = base64.urlsafe_b64encode(value.encode()).decode() + undo
+        for client, path in ((page, "/history"), (app.test_client(), "/sign-in"), (page, "/nothing")):
+            client.set_cookie(FLASH, sent)
+            response = client.get(path)
+            assert response.status_code in (200, 404)
+            assert undo[1:] == "" or undo[1:] not in response.text
+    page.set_cookie(FLASH, "\xff.}{")
+    assert page.get("/history").status_code == 200
 
 
 def test_a_second_click_on_the_same_form_gets_the_first_answer(

@@ -22,7 +22,9 @@ def judge(parts: Parts, signs: str, *, audit: bool = True, blind: bool = False) 
         output={"label": "access", "confidence": 0.9, "probabilities": {"access": 0.9, "bug": 0.1}},
         decision="auto" if audit else "review", reasons=[] if audit else ["low_confidence"], warnings=[], audit=audit,
     )  # fmt: skip
-    made = [replace(plain, id=new_id(utcnow())) for _ in signs]
+    drawn = parts.registry.adapter().release.policy.blind
+    ids = (new_id(utcnow()) for _ in iter(int, 1))
+    made = [replace(plain, id=next(one for one in ids if drawn(one) is blind)) for _ in signs]
     for start in range(0, len(made), PER_COMMIT):
         parts.ledger.add_predictions(made[start : start + PER_COMMIT], Call())
     last = select(predictions.c.seq).order_by(predictions.c.seq.desc()).limit(len(made))

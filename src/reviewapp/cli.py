@@ -290,7 +290,7 @@ def monitor(as_json: bool) -> None:
     release = parts.registry.check(parts.registry.folder(pointer), pointer.digest).release
     reviews = parts.ledger.reviews(release.id)
     found = monitored(release, reviews)
-    told = [tell_monitor(found), tell_reliance(reliance(reviews.judged))]
+    told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
     sys.exit(int(found["trigger"]["state"] == ABOVE))
 

@@ -3,6 +3,9 @@
 A record joins the queue in the commit that records it, and leaves it in the commit of its verdict; taking the verdict
 back puts it in front again. A lease gives a record to one reviewer; it ends by itself, so that nobody who goes home
 keeps one. The ledger's own tables say who judged what; this one only says who looks at what now.
+
+A record that is drawn to be judged blind is hidden from whoever opens it until it is judged, also where they skip it.
+Who sent the request has had its answer, so for them it is never blind.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
 
-from .errors import Conflict, NotFound
+from .errors import Conflict
 from .policy import REASONS
 from .prediction import Prediction, timestamp, utcnow
-from .store import Store, predictions, queue, verdicts
+from .store import Store, blind_openings, predictions, queue, verdicts
 
 LEASE = timedelta(minutes=15)
 AUDIT = "audit"  # why an automatic answer waits; others wait for the first reason of their decision
@@ -66,14 +69,15 @@ def join(connection: Connection, made: Iterable[Prediction], *, front: bool = Fa
 
 
 def leave(connection: Connection, prediction_id: str) -> None:
-    """Let a record wait no longer."""
-    connection.execute(delete(queue).where(queue.c.prediction_id == prediction_id))
+    """Let a record wait no longer, and be hidden from nobody."""
+    for table in (queue, blind_openings):
+        connection.execute(delete(table).where(table.c.prediction_id == prediction_id))
 
 
 def is_blind(connection: Connection, prediction_id: str, reviewer: str) -> bool:
-    """Whether a reviewer has a record before them whose options are hidden from them."""
-    mine = queue.c.prediction_id == prediction_id, queue.c.leased_to == reviewer
-    return bool(connection.scalar(select(queue.c.blind).where(*mine)))
+    """Whether the options of a record are hidden from a reviewer."""
+    opened = blind_openings.c.prediction_id == prediction_id, blind_openings.c.reviewer == reviewer
+    return bool(connection.scalar(select(exists().where(*opened))))
 
 
 class Desk:
@@ -86,34 +90,34 @@ class Desk:
     def next(self, reviewer: str, blind: Callable[[str], bool]) -> Lease | None:
         """Lease the record that the reviewer has already, else the next one that is with nobody; None: none is left.
 
-        `blind` says by a prediction's id whether it was drawn to be judged blind; one that anybody has judged before
-        is not.
+        `blind` says by a prediction's id whether it was drawn to be judged blind; one that anybody has judged before,
+        or that the reviewer asked for themselves, is not.
         """
         free = or_(queue.c.leased_until.is_(None), queue.c.leased_until <= self._now())
+        waits = select(queue.c.prediction_id).where(free).order_by(queue.c.place).limit(1)
         with self._store.writing() as connection:
             row = self._held(connection, reviewer)
-            if row is not None:
-                return self._lease(connection, row.prediction_id, reviewer, row.blind)
-            found = connection.scalar(select(queue.c.prediction_id).where(free).order_by(queue.c.place).limit(1))
+            found = row.prediction_id if row is not None else connection.scalar(waits)
             if found is None:
                 return None
-            return self._lease(connection, found, reviewer, blind(found) and not _judged(connection, found))
+            drawn = row is None and not is_blind(connection, found, reviewer) and blind(found)
+            if drawn and _can_be_blind(connection, found, reviewer):
+                connection.execute(insert(blind_openings).values(prediction_id=found, reviewer=reviewer))
+            return self._lease(connection, found, reviewer)
 
-    def take(self, prediction_id: str, reviewer: str) -> Lease:
-        """Lease this record; raise NotFound where it does not wait, Conflict where another reviewer has it."""
-        with self._store.writing() as connection:
-            row = connection.execute(select(queue).where(queue.c.prediction_id == prediction_id)).first()
-            if row is None:
-                raise NotFound("This prediction does not wait for a person.")
-            if row.leased_to not in (None, reviewer) and row.leased_until > self._now():
-                raise _with_another()
-            return self._lease(connection, prediction_id, reviewer, row.blind and row.leased_to == reviewer)
+    def take(self, connection: Connection, prediction_id: str, reviewer: str) -> None:
+        """Lease this record, where it waits and no other reviewer has it; in a transaction of the caller's."""
+        row = connection.execute(select(queue).where(queue.c.prediction_id == prediction_id)).first()
+        if row is not None and (row.leased_to in (None, reviewer) or row.leased_until <= self._now()):
+            self._lease(connection, prediction_id, reviewer)
 
     def held(self, reviewer: str) -> Lease | None:
         """Return what the reviewer has before them, or None."""
         with self._store.reading() as connection:
             row = self._held(connection, reviewer)
-            return None if row is None else Lease(row.prediction_id, row.leased_until, row.blind)
+            if row is None:
+                return None
+            return Lease(row.prediction_id, row.leased_until, is_blind(connection, row.prediction_id, reviewer))
 
     def skip(self, prediction_id: str, reviewer: str) -> None:
         """Put a record behind all others; raise Conflict where it is not with this reviewer."""
@@ -122,32 +126,34 @@ class Desk:
             skipped = connection.execute(
                 update(queue)
                 .where(queue.c.prediction_id == prediction_id, queue.c.leased_to == reviewer)
-                .values(place=last, leased_to=None, leased_until=None, blind=False)
+                .values(place=last, leased_to=None, leased_until=None)
             )
             if not skipped.rowcount:
                 raise Conflict("You do not have this record; POST /api/v1/queue/next leases one.")
 
-    def check(self, prediction_id: str, reviewer: str) -> None:
-        """Raise Conflict where a record is with another reviewer, or was judged by one while it was with this one."""
-        with self._store.reading() as connection:
-            row = connection.execute(select(queue).where(queue.c.prediction_id == prediction_id)).first()
-            if row is not None:
-                if row.leased_to not in (None, reviewer) and row.leased_until > self._now():
-                    raise _with_another()
-                return
-            last = (
-                select(verdicts.c.author)
-                .join(predictions, predictions.c.seq == verdicts.c.prediction_seq)
-                .where(predictions.c.id == prediction_id)
-                .order_by(verdicts.c.seq.desc())
-            )
-            author = connection.scalar(last)
-            if author not in (None, reviewer):
-                raise Conflict(f"{author} has judged this record in the meantime; nothing of yours was recorded.")
+    def check(self, connection: Connection, prediction_id: str, reviewer: str) -> None:
+        """Raise Conflict where a record is with another reviewer, or was judged by one while it was with this one.
+
+        Asked in the transaction that records the verdict, so that of two at once one is told.
+        """
+        row = connection.execute(select(queue).where(queue.c.prediction_id == prediction_id)).first()
+        if row is not None:
+            if row.leased_to not in (None, reviewer) and row.leased_until > self._now():
+                raise Conflict("This record is with another reviewer now; nothing of yours was recorded.")
+            return
+        last = (
+            select(verdicts.c.author)
+            .join(predictions, predictions.c.seq == verdicts.c.prediction_seq)
+            .where(predictions.c.id == prediction_id)
+            .order_by(verdicts.c.seq.desc())
+        )
+        author = connection.scalar(last)
+        if author not in (None, reviewer):
+            raise Conflict(f"{author} has judged this record in the meantime; nothing of yours was recorded.")
 
     def hidden(self, reviewer: str) -> set[str]:
-        """Return the ids of the predictions whose options are hidden from the reviewer until their verdict."""
-        query = select(queue.c.prediction_id).where(queue.c.leased_to == reviewer, queue.c.blind)
+        """Return the ids of the predictions whose options are hidden from the reviewer until they are judged."""
+        query = select(blind_openings.c.prediction_id).where(blind_openings.c.reviewer == reviewer)
         with self._store.reading() as connection:
             return set(connection.scalars(query))
 
@@ -192,20 +198,19 @@ class Desk:
         mine = select(queue).where(queue.c.leased_to == reviewer, self._leased())
         return connection.execute(mine.order_by(queue.c.place).limit(1)).first()
 
-    def _lease(self, connection: Connection, prediction_id: str, reviewer: str, blind: bool) -> Lease:
+    def _lease(self, connection: Connection, prediction_id: str, reviewer: str) -> Lease:
         """Give a record to a reviewer, and take from them what they had before: one record at a time."""
         until = timestamp(self._clock() + LEASE)
         this = queue.c.prediction_id == prediction_id
         others = queue.c.leased_to == reviewer, ~this
-        connection.execute(update(queue).where(*others).values(leased_to=None, leased_until=None, blind=False))
-        connection.execute(update(queue).where(this).values(leased_to=reviewer, leased_until=until, blind=blind))
-        return Lease(prediction_id, until, blind)
+        connection.execute(update(queue).where(*others).values(leased_to=None, leased_until=None))
+        connection.execute(update(queue).where(this).values(leased_to=reviewer, leased_until=until))
+        return Lease(prediction_id, until, is_blind(connection, prediction_id, reviewer))
 
 
-def _judged(connection: Connection, prediction_id: str) -> bool:
-    this = select(predictions.c.seq).where(predictions.c.id == prediction_id).scalar_subquery()
-    return bool(connection.scalar(select(exists().where(verdicts.c.prediction_seq == this))))
-
-
-def _with_another() -> Conflict:
-    return Conflict("This record is with another reviewer now; nothing of yours was recorded.")
+def _can_be_blind(connection: Connection, prediction_id: str, reviewer: str) -> bool:
+    """Whether nobody has judged a prediction, and somebody else than the reviewer asked for it."""
+    asked = select(predictions.c.seq, predictions.c.client).where(predictions.c.id == prediction_id)
+    seq, client = connection.execute(asked).one()
+    judged = connection.scalar(select(exists().where(verdicts.c.prediction_seq == seq)))
+    return client != reviewer and not judged

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +55,16 @@ def export(
     filters: Mapping[str, Any],
     sort: str,
     contract: Contract | None,
-    hidden: Collection[str] = (),
+    without: Collection[str] = (),
 ) -> Iterator[bytes]:
     """Yield a file of one of KINDS, at least one piece, perhaps an empty one.
 
     A CSV has a column for each field of the contract (`input.` and its name); what the contract does not know, as of
-    an older release, is JSON in the last column. Without a contract all of the input is there. Of the predictions with
-    a `hidden` id, which the reader has to judge first, the answer is left out.
+    an older release, is JSON in the last column. Without a contract all of the input is there. Those whose ids
+    are in `without` are left out.
     """
-    pages = ([replace(one, hidden=one.id in hidden) for one in page] for page in ledger.pages(filters, sort))
     if kind == "jsonl":
-        for page in pages:
+        for page in ledger.pages(filters, sort, without):
             yield b"".join(strictjson.dumps(one.as_record()) + b"\n" for one in page)
         return
     tasks = ledger.tasks() | ({contract.outcome.task} if contract else set())
@@ -81,14 +79,12 @@ def export(
         "other_input",
     ]
     before = csvfiles.write([header])
-    for page in pages:
+    for page in ledger.pages(filters, sort, without):
         yield (before + csvfiles.write(_cells(one, answers, fields) for one in page)).encode()
         before = ""
 
 
 def _cells(one: Prediction, answers: Sequence[str], fields: Sequence[str]) -> list[str]:
-    if one.hidden:
-        one = replace(one, output={}, comparison=None, decision="", reasons=[], warnings=[], audit=False)
     second, verdict, record = (one.comparison or {}).get("output", {}), one.verdict, one.input or {}
     other = {name: value for name, value in record.items() if name not in fields}
     cells = [

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +83,12 @@ def find(
     limit: int,
     cursor: str | None = None,
     up_to: int | None = None,
+    without: Collection[str] = (),
 ) -> tuple[list[int], str | None]:
     """Return the numbers of at most `limit` rows in their order, and the cursor of what follows, if anything does.
 
-    Filters that are None say nothing; `up_to` leaves out rows that were recorded after the one of that number. Raises
-    InvalidInput for a cursor that is not of this order.
+    Filters that are None say nothing. `up_to` leaves out rows that were recorded after the one of that number,
+    `without` those with an id. Raises InvalidInput for a cursor that is not of this order.
     """
     given = {name: value for name, value in filters.items() if value is not None}
     order = _order(given, sort)
@@ -97,6 +98,10 @@ def find(
     conditions = [way.condition, *(one.asked.format(seq=way.seq) for one in asked.values() if one.way is not way)]
     if up_to is not None:
         conditions.append(f"{way.seq} <= :up_to")
+    if without:
+        values |= {f"without_{number}": one for number, one in enumerate(without)}
+        ids = ", ".join(f":without_{number}" for number in range(len(without)))
+        conditions.append(f"{way.seq} NOT IN (SELECT seq FROM predictions WHERE id IN ({ids}))")  # noqa: S608 (names of our own)
     keys = [*([f"w.{order.key}"] if order.key else []), way.seq]
     if cursor is not None:
         values |= _read(cursor, order)

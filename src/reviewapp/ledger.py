@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -63,34 +63,55 @@ class Ledger:
                     )
                 )
 
-    def add_verdict(self, prediction_id: str, verdict: Verdict, *, own_answer: bool = False) -> Prediction:
-        """Append a verdict and return the prediction with all of them; raise NotFound.
+    def add_verdict(
+        self,
+        prediction_id: str,
+        verdict: Verdict,
+        *,
+        own_answer: bool = False,
+        check: Callable[[Connection], None] = lambda connection: None,
+    ) -> Prediction:
+        """Append a verdict and return the prediction with all of them; raise NotFound, and whatever `check` raises.
 
         The same verdict of the same person again (a retry, a second click) is the one that is there. It counts as
         blind where the options were hidden from its author, and it says what they themselves think: `own_answer`, a
         correction, or not to know.
         """
         with self._store.writing() as connection:
-            row = _row_of(connection, prediction_id)
-            given = _with_verdicts(connection, [row])[0].verdicts
+            row, given = _judged_row(connection, prediction_id)
             if given and replace(given[-1], created_at=verdict.created_at, blind=verdict.blind) == verdict:
                 return prediction_of(row, given)
+            check(connection)
             own = own_answer or verdict.verdict in ("corrected", "unsure")
             verdict = replace(verdict, blind=own and desk.is_blind(connection, prediction_id, verdict.author))
-            connection.execute(insert(verdicts).values(prediction_seq=row["seq"], **vars(verdict)))
-            judged = prediction_of(row, [*given, verdict])
             desk.leave(connection, prediction_id)
-            if verdict.verdict == "withdrawn":
-                desk.join(connection, [judged], front=True)
-            return judged
+            return _append(connection, row, given, verdict)
 
-    def withdraw_verdict(self, prediction_id: str, author: str) -> Prediction:
-        """Take the verdict that holds back, by one more row; raise NotFound where none holds."""
-        if self.prediction(prediction_id).verdict is None:
-            raise NotFound("This prediction has no verdict to take back.")
-        return self.add_verdict(
-            prediction_id, Verdict("withdrawn", None, None, [], None, author, timestamp(self._clock()))
-        )
+    def withdraw_verdict(
+        self,
+        prediction_id: str,
+        author: str,
+        *,
+        only_own: bool = False,
+        beside: Callable[[Connection], None] = lambda connection: None,
+    ) -> Prediction:
+        """Take the verdict that holds back, by one more row, and let the record wait again, before all others.
+
+        Raises NotFound where none holds, and Conflict where it is another person's and `only_own` is asked for.
+        `beside` is done in the same commit.
+        """
+        with self._store.writing() as connection:
+            row, given = _judged_row(connection, prediction_id)
+            holds = prediction_of(row, given).verdict
+            if holds is None:
+                raise NotFound("This prediction has no verdict to take back.")
+            if only_own and holds.author != author:
+                raise Conflict(f"The verdict that holds is {holds.author}'s; only they take it back here.")
+            taken_back = Verdict("withdrawn", None, None, [], None, author, timestamp(self._clock()))
+            judged = _append(connection, row, given, taken_back)
+            desk.join(connection, [judged], front=True)
+            beside(connection)
+            return judged
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -103,15 +124,25 @@ class Ledger:
             return _with_verdicts(connection, [row])[0]
 
     def predictions(
-        self, filters: Mapping[str, Any], limit: int, cursor: str | None = None, sort: str = SORTS[0]
+        self,
+        filters: Mapping[str, Any],
+        limit: int,
+        cursor: str | None = None,
+        sort: str = SORTS[0],
+        without: Collection[str] = (),
     ) -> tuple[list[Prediction], str | None]:
-        """Return at most `limit` predictions in an order of SORTS, and the cursor of the next page, if there is one."""
+        """Return at most `limit` predictions in an order of SORTS, and the cursor of the next page, if there is one.
+
+        Those whose ids are in `without` are left out.
+        """
         self._prepare(filters)
         with self._store.reading() as connection:
-            found, following = find(connection, filters, sort, limit, cursor)
+            found, following = find(connection, filters, sort, limit, cursor, without=without)
             return _numbered(connection, found), following
 
-    def pages(self, filters: Mapping[str, Any], sort: str = SORTS[0]) -> Iterator[list[Prediction]]:
+    def pages(
+        self, filters: Mapping[str, Any], sort: str = SORTS[0], without: Collection[str] = ()
+    ) -> Iterator[list[Prediction]]:
         """Yield all predictions that match, EXPORTED at a time, as they are when they are read.
 
         What is recorded after the first page was asked for is left out, so that this ends. No page holds a state of the
@@ -123,7 +154,7 @@ class Ledger:
         cursor: str | None = None
         while True:
             with self._store.reading() as connection:
-                found, cursor = find(connection, filters, sort, EXPORTED, cursor, newest)
+                found, cursor = find(connection, filters, sort, EXPORTED, cursor, newest, without)
                 page = _numbered(connection, found)
             yield page
             if cursor is None:
@@ -264,6 +295,16 @@ def _row_of(connection: Connection, prediction_id: str) -> RowMapping:
     if row is None:
         raise NotFound("There is no prediction with this id.")
     return row
+
+
+def _judged_row(connection: Connection, prediction_id: str) -> tuple[RowMapping, Sequence[Verdict]]:
+    row = _row_of(connection, prediction_id)
+    return row, _with_verdicts(connection, [row])[0].verdicts
+
+
+def _append(connection: Connection, row: RowMapping, given: Sequence[Verdict], verdict: Verdict) -> Prediction:
+    connection.execute(insert(verdicts).values(prediction_seq=row["seq"], **vars(verdict)))
+    return prediction_of(row, [*given, verdict])
 
 
 def _with_verdicts(connection: Connection, rows: Sequence[RowMapping]) -> list[Prediction]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+from sqlalchemy import Connection
 
 from .desk import Lease
 from .errors import Conflict, NotReady
@@ -20,32 +22,55 @@ from .security import client
 def prediction(prediction_id: str, *, hidden: bool = False) -> Prediction:
     """Return a prediction; who may not review sees only their own.
 
-    What the reader is about to judge blind is theirs with the options `hidden`, where that is allowed, else a Conflict.
+    What the reader is to judge blind is theirs with the options `hidden`, where that is allowed, else a Conflict.
     """
-    [found] = veiled([parts.ledger.prediction(prediction_id, None if client().may("review") else client().name)])
-    if found.hidden and not hidden:
-        raise Conflict("You have this record before you in the queue: give your own answer first.")
-    return found
+    found = parts.ledger.prediction(prediction_id, None if client().may("review") else client().name)
+    if found.id not in to_be_judged():
+        return found
+    if not hidden:
+        raise Conflict("You are to judge this record blind: give your own answer in the queue before you see this.")
+    return replace(found, hidden=True)
+
+
+def to_be_judged() -> set[str]:
+    """Return the ids of what the reader is to judge without knowing the answer."""
+    return parts.desk.hidden(client().name) if client().may("review") else set()
 
 
 def predictions() -> tuple[list[Prediction], str | None]:
-    """Return the predictions that the query asks for, in its order, and the cursor of the next page."""
+    """Return the predictions that the query asks for, in its order, and the cursor of the next page.
+
+    What the reader is to judge blind is left out: a filter or an order by the answer would tell it.
+    """
     filters = with_times(read_query(LIST_OPTIONS))
     limit, cursor, sort = filters.pop("limit") or PAGE, filters.pop("cursor"), filters.pop("sort") or SORTS[0]
-    found, following = parts.ledger.predictions(filters, limit, cursor, sort)
-    return veiled(found), following
+    return parts.ledger.predictions(filters, limit, cursor, sort, to_be_judged())
 
 
-def veiled(found: Sequence[Prediction]) -> list[Prediction]:
-    """Return predictions with the answers hidden that the reader has to judge without knowing them."""
-    hidden = parts.desk.hidden(client().name) if client().may("review") else set()
-    return [replace(one, hidden=True) if one.id in hidden else one for one in found]
-
-
-def add_verdict(prediction_id: str, values: Mapping[str, Any], *, own_answer: bool = False) -> Prediction:
+def add_verdict(prediction_id: str, values: Mapping[str, Any]) -> Prediction:
     """Append a checked verdict in the name of who asks."""
-    given = verdict_of(values, client().name, utcnow())
-    return parts.ledger.add_verdict(prediction_id, given, own_answer=own_answer)
+    return parts.ledger.add_verdict(prediction_id, verdict_of(values, client().name, utcnow()))
+
+
+def add_verdict_in_turn(prediction_id: str, values: Mapping[str, Any]) -> Prediction:
+    """Append what a reviewer says of the record that they have; raise Conflict where it is not theirs any more."""
+    reviewer = client().name
+
+    def check(connection: Connection) -> None:
+        parts.desk.check(connection, prediction_id, reviewer)
+
+    given = verdict_of(values, reviewer, utcnow())
+    return parts.ledger.add_verdict(prediction_id, given, own_answer=True, check=check)
+
+
+def take_back_in_turn(prediction_id: str) -> Prediction:
+    """Take one's own verdict back and have the record again, if it waits; raise Conflict where it is another's."""
+    reviewer = client().name
+
+    def take(connection: Connection) -> None:
+        parts.desk.take(connection, prediction_id, reviewer)
+
+    return parts.ledger.withdraw_verdict(prediction_id, reviewer, only_own=True, beside=take)
 
 
 def next_in_queue() -> tuple[Lease, Prediction] | None:

@@ -233,6 +233,11 @@ def _refuse_twice(where: str, names: Sequence[str]) -> None:
         raise InvalidInput([Flaw(pointer(*parents, name), "given_twice", "Give this once.") for name in twice])
 
 
+def is_path(address: str) -> bool:
+    """Whether an address that came with a request is a path of this service; browsers read // and /\\ as a host."""
+    return re.fullmatch(r"/(?!/)[!-\[\]-~]*", address) is not None
+
+
 def wants_json() -> bool:
     """Whether the client would rather have JSON than a page: its address says so, or its Accept header does."""
     asked = request.path if request.url_rule is None else request.url_rule.rule

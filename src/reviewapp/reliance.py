@@ -6,9 +6,9 @@ that agree is what they say with the answer before their eyes. As the lot parts 
 alike but for chance, and the difference is what seeing the answer does.
 
 Counted is the first verdict on each record that went to a person: only such a record can be drawn, and never one that
-somebody has judged before. Left out is what people said of their own request on the Try page, where the answer is shown
-at once. A verdict that was later taken back counts: it is what the person said. A verdict given outside of the queue
-counts as one with the answer in sight; nobody draws a lot there, so where many are given so, read the figure with care.
+somebody has judged before. Left out is what people said of their own requests, whose answers they had, and what was
+said of a drawn record by somebody who saw its answer all the same, outside of the queue: only so are the two kinds
+parted by nothing but the lot. A verdict that was later taken back counts: it is what the person said.
 
 Intervals are of 95 %: Wilson's of shares; of the difference method 10 of Newcombe (1998), "Interval estimation for the
 difference between independent proportions: comparison of eleven methods", Statistics in Medicine 17, 873-890.
@@ -17,7 +17,7 @@ difference between independent proportions: comparison of eleven methods", Stati
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .evaluation import wilson
@@ -26,19 +26,21 @@ from .reviews import Judged, rejects
 Share = dict[str, Any]
 
 
-def reliance(judged: Sequence[Judged]) -> dict[str, Any]:
+def reliance(judged: Sequence[Judged], drawn: Callable[[str], bool]) -> dict[str, Any]:
     """Return the shares that give or accept the model's answer, `blind` and `sighted`, and how far they differ.
 
     A share is `{"count", "of", "value", "low", "high"}`, its value None where there is nothing to count of;
     `difference` is sighted less blind, None where either is missing. `overridden`: of the sighted verdicts, those that
     reject the answer. `switched`: of the blind answers that differed from the model's, those whose author later agreed
-    with it. `unsure` counts the first verdicts that did not say.
+    with it. `unsure` counts the first verdicts that did not say. `drawn` says by a prediction's id whether the lot had
+    it judged blind.
     """
     same: dict[bool, list[bool]] = {True: [], False: []}
     unsure, differed, switched = {True: 0, False: 0}, 0, 0
     for one in judged:
         first = one.said[0]
-        if not (one.referred or one.audit) or first.author == one.asker:
+        in_queue, own = one.referred or one.audit, first.author == one.asker
+        if not in_queue or own or first.blind is not drawn(one.id):
             continue
         wrong = rejects(first, one.output)
         if wrong is None:

@@ -31,13 +31,14 @@ class Judged:
     """A prediction with its verdicts, the oldest first; there is one at least.
 
     `output` holds what a verdict is held against: `label`, or `low` and `high`. `referred`: it went to a person.
-    `asker` is who sent it through the form, where the answer was before their eyes at once.
+    `asker` is who sent the request, and had its answer.
     """
 
+    id: str
     output: Mapping[str, Any]
     audit: bool
     referred: bool
-    asker: str | None
+    asker: str
     said: tuple[Said, ...] = ()
 
     @property
@@ -110,12 +111,12 @@ class Reader:
             known = _Known(release.digest)
         last, judged = known.last, dict(known.judged)
         for row in connection.execute(_verdicts(release, last[0])):
-            prediction_seq, label, low, high, audit, decision, source, client, *words = row
+            prediction_seq, prediction_id, label, low, high, audit, decision, client, *words = row
             given = Said(*words)
             before = judged.get(prediction_seq)
             if before is None:
                 output = {"low": low, "high": high} if label is None else {"label": label}
-                before = Judged(output, audit, decision == "review", client if source == "form" else None)
+                before = Judged(prediction_id, output, audit, decision == "review", client)
             judged[prediction_seq] = replace(before, said=(*before.said, given))
             last = given.seq, given.created_at
         self._known = _Known(release.digest, last, judged)
@@ -153,7 +154,7 @@ def _verdicts(release: ReleaseId, after: int) -> Any:
     low, high = (case((kept.label.is_(None), func.json_extract(kept.output, f"$.{name}"))) for name in ("low", "high"))
     return (
         select(
-            kept.seq, kept.label, low, high, kept.audit, kept.decision, kept.source, kept.client,
+            kept.seq, kept.id, kept.label, low, high, kept.audit, kept.decision, kept.client,
             given.seq, given.verdict, given.label, given.value, given.author, given.created_at, given.blind,
         )
         .join_from(verdicts, predictions, kept.seq == given.prediction_seq)

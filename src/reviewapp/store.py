@@ -120,10 +120,19 @@ queue = Table(
     Column("place", Integer, nullable=False),
     Column("leased_to", Text),
     Column("leased_until", String(24)),
-    Column("blind", Boolean, nullable=False, server_default=false()),
     Index(None, "place"),
     Index(None, "leased_to"),
     Index(None, "why"),
+)
+
+# Who opened a waiting record blind: what the options say is hidden from them until it is judged, also once they gave
+# it up.
+blind_openings = Table(
+    "blind_openings",
+    metadata,
+    Column("reviewer", Text, primary_key=True),
+    Column("prediction_id", ForeignKey(predictions.c.id), primary_key=True),
+    Index(None, "prediction_id"),
 )
 
 # A file that was sent on the Upload page: its rows as they came, and what became of each. `answered` counts the rows

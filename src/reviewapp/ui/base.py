@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -12,7 +10,7 @@ from flask import Blueprint, Response, current_app, redirect, render_template, r
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..errors import ReviewappError
-from ..protocol import TWIN, answer, wants_json
+from ..protocol import TWIN, answer, is_path, wants_json
 from ..security import EVERYBODY, known_client
 from ..stages import stage
 
@@ -100,6 +98,8 @@ def show(template: str, page: Page, status: int = 200) -> Response:
             shown = Response(render_template(template, page=page), status)
         if FLASH in request.cookies:
             shown.delete_cookie(FLASH, path=request.root_path or "/")
+        if request.method == "POST":  # else the way back ends at a browser's question whether to send the form again
+            shown.headers["Cache-Control"] = "private, no-cache"
     shown.headers["Vary"] = "Accept"
     return shown
 
@@ -111,22 +111,25 @@ def show_mistakes(template: str, page: Page, error: ReviewappError) -> Response:
     return show(template, page, int(error.status))
 
 
-def done(address: str, message: str, undo: str | None = None) -> WerkzeugResponse:
+def done(address: str, message: str, undo: str = "") -> WerkzeugResponse:
     """Return the way to the page that shows what was done; it says so once; `undo` is where to take it back."""
     response = redirect(address, 303)
-    said = json.dumps({"message": message[:LONGEST_FLASH], "undo": undo})
+    said = base64.urlsafe_b64encode(message[:LONGEST_FLASH].encode()).decode()
     response.set_cookie(
-        FLASH, base64.urlsafe_b64encode(said.encode()).decode(), max_age=FLASH_LIFE, httponly=True, samesite="Lax",
-        secure=request.is_secure, path=request.root_path or "/",
+        FLASH, f"{said}.{undo}", max_age=FLASH_LIFE, httponly=True, samesite="Lax", secure=request.is_secure,
+        path=request.root_path or "/",
     )  # fmt: skip
     return response
 
 
-def _flash() -> dict[str, Any] | None:
-    """Return the message of the action before this page, and the address that takes it back, if one does."""
+def _flash() -> dict[str, str] | None:
+    """Return the message of the action before this page, and the address that takes it back, if one does.
+
+    The cookie comes from outside: what is no message is none.
+    """
+    said, _, undo = request.cookies.get(FLASH, "").partition(".")
     try:
-        said = json.loads(base64.urlsafe_b64decode(request.cookies.get(FLASH, "")))
-    except (binascii.Error, ValueError):
+        message = base64.urlsafe_b64decode(said[: 6 * LONGEST_FLASH]).decode()
+    except ValueError:
         return None
-    known = isinstance(said, dict) and isinstance(said.get("message"), str)
-    return said if known else None
+    return {"message": message, "undo": undo if is_path(undo) else ""} if message else None

@@ -25,7 +25,6 @@ from ..wording import SORT_WORDS, Story, answered, excerpt, how_sure
 from .base import Json, done, page, show, show_mistakes, ui
 from .judging import Judgement, completed, copies, judgement, questions, story
 
-HIDDEN = "hidden until you have judged it"
 PAGING = {"newest": ("Newest", "Older"), "oldest": ("Oldest", "Newer")}  # the links to the first and the next page
 
 
@@ -41,14 +40,12 @@ class HistoryPage:
     predictions: list[Prediction] = field(default_factory=list)
     following: str | None = None
     mistakes: list[Mistake] = field(default_factory=list)
+    left_out: int = 0
 
     @property
     def rows(self) -> list[tuple[Prediction, str, str, str]]:
         """(prediction, beginning of its request, its answer, how sure that is)"""
-        return [
-            (one, excerpt(one.input), *((HIDDEN, "") if one.hidden else (answered(one.output), how_sure(one.output))))
-            for one in self.predictions
-        ]
+        return [(one, excerpt(one.input), answered(one.output), how_sure(one.output)) for one in self.predictions]
 
     @property
     def sort(self) -> str:
@@ -150,7 +147,8 @@ def history() -> ResponseReturnValue:
         drawn = controls(error.errors)
         shown = HistoryPage(drawn, query, mistakes=mistakes(drawn, error.errors, "/query"))
         return show_mistakes("history.html", shown, error)
-    return show("history.html", HistoryPage(controls(), query, found, following))
+    left_out = len(lookups.to_be_judged())
+    return show("history.html", HistoryPage(controls(), query, found, following, left_out=left_out))
 
 
 def _twice() -> bool:
@@ -173,8 +171,8 @@ def _controls() -> list[Field]:
 def export_history(kind: str) -> Response:
     """All that the page's address finds, as a file; it is sent while it is read."""
     filters, sort = to_export(query_texts())
-    hidden = parts.desk.hidden(client().name)
-    response = stream(export(kind, parts.ledger, filters, sort, _contract(), hidden), KINDS[kind])
+    pieces = export(kind, parts.ledger, filters, sort, _contract(), lookups.to_be_judged())
+    response = stream(pieces, KINDS[kind])
     response.headers["Content-Disposition"] = f'attachment; filename="predictions.{kind}"'
     return response
 

@@ -127,6 +127,6 @@ def _monitor_page(release: Release, reviews: Reviews) -> MonitorPage:
         found=found,
         kinds=kinds(reviews),
         course=course(release.policy.rollback, reviews, fired_at),
-        reliance=reliance(reviews.judged),
+        reliance=reliance(reviews.judged, release.policy.blind),
         earlier=way[-2] if len(way) > 1 else None,
     )

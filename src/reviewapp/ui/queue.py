@@ -17,6 +17,7 @@ from ..forms import Input, Mistake, inputs, mistakes, typed
 from ..parts import parts
 from ..prediction import Prediction, utcnow
 from ..protocol import read_choices, wants_json
+from ..reviews import rejects
 from ..schemas import NOT_HERE, NOTE, verdict_fields, verdict_request
 from ..security import client, needs
 from ..wording import WAITING, Story, answered, how_sure
@@ -97,8 +98,7 @@ def judge(prediction_id: str) -> ResponseReturnValue:
     sent, chosen = read_choices(parts.settings.max_body, "reasons")
     text = typed(fields, sent)
     try:
-        values = _verdict(prediction, text, chosen)
-        parts.desk.check(prediction_id, client().name)
+        judged = lookups.add_verdict_in_turn(prediction_id, _verdict(prediction, text, chosen))
     except InvalidInput as error:
         return show_mistakes("queue.html", _queue_page(text, chosen, error.errors), error)
     except Conflict as error:
@@ -107,7 +107,6 @@ def judge(prediction_id: str) -> ResponseReturnValue:
             mistakes=[Mistake(None, "This record", error.detail)], lost=text.get(NOTE.name, ""),
         )  # fmt: skip
         return show_mistakes("queue.html", lost, error)
-    judged = lookups.add_verdict(prediction_id, values, own_answer=prediction.hidden)
     lookups.next_in_queue()
     return done(url_for(".queue"), _recorded(judged), url_for(".undo", prediction_id=prediction_id))
 
@@ -134,19 +133,15 @@ def skip(prediction_id: str) -> ResponseReturnValue:
 def undo(prediction_id: str) -> ResponseReturnValue:
     """Take the reader's verdict back and give them the record again."""
     read_choices(parts.settings.max_body)
-    prediction = lookups.prediction(prediction_id, hidden=True)
-    given = prediction.verdict
-    if given is not None and given.author != client().name:
-        raise Conflict(f"The verdict that holds is {given.author}'s; only they take it back here.")
-    if given is not None:
-        taken_back = parts.ledger.withdraw_verdict(prediction_id, client().name)
-        if taken_back.decision == "review" or taken_back.audit:
-            parts.desk.take(prediction_id, client().name)
-    return done(url_for(".queue"), "Your verdict was taken back. Judge the record again.")
+    if lookups.prediction(prediction_id, hidden=True).verdict is None:
+        return done(url_for(".queue"), "There is no verdict of yours to take back.")
+    taken_back = lookups.take_back_in_turn(prediction_id)
+    again = " Judge the record again." if taken_back.decision == "review" or taken_back.audit else ""
+    return done(url_for(".queue"), f"Your verdict was taken back.{again}")
 
 
 def _verdict(prediction: Prediction, text: dict[str, str], chosen: Sequence[str]) -> dict[str, Any]:
-    """Return the verdict that was sent, checked. A label or value that the answer gave agrees with it."""
+    """Return the verdict that was sent, checked. A label that the answer gave agrees with it."""
     right = verdict_fields(prediction.outcome)[1].name
     body: dict[str, Any] = {**text, "reasons": list(chosen)}
     if text.get(right) and not text.get("verdict"):  # the button of a label says no more than that
@@ -191,6 +186,6 @@ def _recorded(judged: Prediction) -> str:
         return f"Recorded: {said}."
     sure = f"{answered(judged.output)} ({how_sure(judged.output)})"
     other = judged.comparison and f", the {judged.comparison['option']} {answered(judged.comparison['output'])}"
-    same = given.verdict == "agree"
-    yours = "Recorded: your answer is the one" if same else f"Recorded: {said}. It is another answer than the one"
-    return f"{yours} of the {judged.option}, {sure}{other or ''}."
+    same = rejects(given, judged.output) is False
+    yours = "your answer agrees with the one" if same else f"{said}. It is another answer than the one"
+    return f"Recorded: {yours} of the {judged.option}, {sure}{other or ''}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from flask import redirect, request, url_for
@@ -13,7 +12,7 @@ from ..errors import Unauthenticated
 from ..filters import option
 from ..forms import Mistake
 from ..parts import parts
-from ..protocol import read_form, read_query, wants_json
+from ..protocol import is_path, read_form, read_query, wants_json
 from ..security import COOKIE, EVERYBODY, drop_session, keep_session, known_client, needs
 from .base import Json, page, show, ui
 
@@ -83,11 +82,6 @@ def sign_out() -> ResponseReturnValue:
 
 
 def _signed_in(secret: str, following: str = "") -> ResponseReturnValue:
-    response = redirect(following if _is_ours(following) else url_for(".try_it"), 303)
+    response = redirect(following if is_path(following) else url_for(".try_it"), 303)
     keep_session(response, secret)
     return response
-
-
-def _is_ours(address: str) -> bool:
-    """Whether an address that came with a request is a path of this service; browsers read // and /\\ as a host."""
-    return re.fullmatch(r"/(?!/)[!-\[\]-~]*", address) is not None

@@ -36,7 +36,6 @@ def upgrade() -> None:
         sa.Column("place", sa.Integer, nullable=False),
         sa.Column("leased_to", sa.Text),
         sa.Column("leased_until", sa.String(24)),
-        sa.Column("blind", sa.Boolean, nullable=False, server_default=sa.false()),
     )
     for name in ("place", "leased_to", "why"):
         op.create_index(f"ix_queue_{name}", "queue", [name])
@@ -46,6 +45,12 @@ def upgrade() -> None:
         " WHERE (decision = 'review' OR audit) AND coalesce((SELECT verdict FROM verdicts"
         " WHERE prediction_seq = predictions.seq ORDER BY verdicts.seq DESC LIMIT 1), 'withdrawn') = 'withdrawn'"
     )
+    op.create_table(
+        "blind_openings",
+        sa.Column("reviewer", sa.Text, primary_key=True),
+        sa.Column("prediction_id", sa.String(36), sa.ForeignKey("predictions.id"), primary_key=True),
+    )
+    op.create_index("ix_blind_openings_prediction_id", "blind_openings", ["prediction_id"])
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(36), primary_key=True),
