@@ -36,5 +36,6 @@ addEventListener("keydown", (event) => {
   if (!keyed) return;
   event.preventDefault();
   if (keyed.matches("a, button, summary")) keyed.click();
-  else keyed.querySelector("textarea, input").focus();
+  if (keyed.matches("summary")) keyed.focus();
+  if (keyed.matches("div")) keyed.querySelector("textarea, input").focus();
 });

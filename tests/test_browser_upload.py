@@ -77,7 +77,7 @@ def test_from_a_file_to_the_file_with_answers(opened: Open, few: Path, script: b
         page.get_by_role("link", name="Upload").click()
         page.get_by_label("File").set_input_files(few)
         page.get_by_role("button", name="Answer this file").click()
-        expect(page.get_by_text("All 60 rows are done and recorded.")).to_be_visible()
+        expect(page.locator(".decision", has_text="60 rows checked: ")).to_be_visible()
         expect(page.get_by_role("heading", level=1)).to_have_text("my requests.csv")
         expect(page.locator("dl")).to_contain_text("Answered58")
         page.get_by_role("link", name="Next rows").click()
@@ -103,7 +103,7 @@ def test_a_bar_moves_while_the_rows_are_answered(opened: Open, long: Path) -> No
     with opened() as page:
         page.add_init_script(EACH_FRAME)
         send(page, long)
-        expect(page.get_by_text("All 3,000 rows are done and recorded.")).to_be_visible()
+        expect(page.locator(".decision", has_text="3,000 rows checked: ")).to_be_visible()
         seen = page.evaluate("JSON.parse(sessionStorage.getItem('seen'))")
         assert seen[0] == "0: 0 of 3,000 rows"
         moved = [int(one.split(":")[0]) for one in seen]
@@ -125,7 +125,7 @@ def test_who_leaves_goes_on_later_and_two_tabs_do_no_harm(opened: Open, long: Pa
         for tab in (page, second):
             tab.get_by_role("link", name="long.csv").first.click(no_wait_after=True)
         for tab in (page, second):
-            expect(tab.get_by_text("All 3,000 rows are done and recorded.")).to_be_visible()
+            expect(tab.locator(".decision", has_text="3,000 rows checked: ")).to_be_visible()
         assert recorded(page) == LONG
 
 
@@ -142,7 +142,7 @@ def test_a_second_click_makes_no_second_upload(opened: Open, few: Path) -> None:
             page.wait_for_url("**/upload/*")
             while page.get_by_role("button", name="Continue").is_visible():
                 page.get_by_role("button", name="Continue").click()
-            expect(page.get_by_text("All 60 rows are done and recorded.")).to_be_visible()
+            expect(page.locator(".decision", has_text="60 rows checked: ")).to_be_visible()
             assert uploaded(page) == before + 1
             assert recorded(page) == 58
 
@@ -155,7 +155,7 @@ def test_where_it_stops_the_page_says_so_and_can_go_on(opened: Open, few: Path) 
         expect(page.get_by_role("button", name="Continue")).to_be_visible()
         page.unroute("**/continue")
         page.get_by_role("button", name="Continue").click()
-        expect(page.get_by_text("All 60 rows are done and recorded.")).to_be_visible()
+        expect(page.locator(".decision", has_text="60 rows checked: ")).to_be_visible()
         assert recorded(page) == 58
 
 
@@ -168,7 +168,7 @@ def test_the_keyboard_alone_is_enough(opened: Open, few: Path) -> None:
         chooser.value.set_files(few)
         tab_to(page, "main form button")
         page.keyboard.press("Enter")
-        expect(page.get_by_text("All 60 rows are done and recorded.")).to_be_visible()
+        expect(page.locator(".decision", has_text="60 rows checked: ")).to_be_visible()
         tab_to(page, "dd a")
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Rows with a problem")).to_be_visible()
@@ -230,7 +230,7 @@ def test_every_state_is_for_everybody(
         found += flaws(page)
         change_release(service, address, None)
         page.reload()
-        expect(page.get_by_text("All 60 rows are done and recorded.")).to_be_visible()
+        expect(page.locator(".decision", has_text="60 rows checked: ")).to_be_visible()
         found += flaws(page)
         for name in ("Next rows", "show them"):
             page.get_by_role("link", name=name).click()

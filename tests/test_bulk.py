@@ -242,19 +242,19 @@ ROW = "a,b,web,pro,1,1,true"
         (f"{HEADER}\n\n\r\n", [("", "too_few_items", "The file has a header and no row.")]),
         (
             f"{HEADER}\n{ROW}\n".encode("utf-16"),
-            [("", "not_csv", "Line 1: this is not UTF-8; save the file as CSV in UTF-8.")],
+            [("", "not_csv", "Line 1: this is not UTF-8; save the file as CSV in UTF-8 (in Excel: CSV UTF-8).")],
         ),
         (
             f"{HEADER}\n{ROW}\n".encode("utf-16-le"),
-            [("", "not_csv", "Line 1: here is a NUL character; save the file as CSV in UTF-8.")],
+            [("", "not_csv", "Line 1: here is a NUL character; save the file as CSV in UTF-8 (in Excel: CSV UTF-8).")],
         ),
         (
             f"{HEADER}\r\n{ROW}\rcafé{ROW}".encode("latin-1"),
-            [("", "not_csv", "Line 3: this is not UTF-8; save the file as CSV in UTF-8.")],
+            [("", "not_csv", "Line 3: this is not UTF-8; save the file as CSV in UTF-8 (in Excel: CSV UTF-8).")],
         ),
         (
             f"{HEADER}\n{ROW}\na\0{ROW}",
-            [("", "not_csv", "Line 3: here is a NUL character; save the file as CSV in UTF-8.")],
+            [("", "not_csv", "Line 3: here is a NUL character; save the file as CSV in UTF-8 (in Excel: CSV UTF-8).")],
         ),
         (
             f'{HEADER}\n{ROW}\n"a\n{ROW}',

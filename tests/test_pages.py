@@ -109,7 +109,8 @@ def test_hostile_text_is_shown_as_text_wherever_it_comes_from(
     for body in ("x", text):
         asked = {"input": {**example, "body": body, "open_tickets": 99}}
         waits = api("post", "/predictions?compare=true&explain=true", json=asked).json["id"]
-        parts.desk.take(waits, "owner")
+        with parts.store.writing() as connection:
+            parts.desk.take(connection, waits, "owner")
         in_the_queue[body] = page.get("/queue").text
     client = app.test_client()
     client.post("/sign-in", data={"token": parts.accounts.create_token(f"n{text}"[:99].translate(_PRINTABLE), "admin")})

@@ -181,7 +181,17 @@ def test_undo_gives_the_record_back(page: FlaskClient, parts: Parts, wait: Any) 
         assert page.post(undo[0]).status_code == 303
     assert parts.desk.held("owner").prediction_id == first  # type: ignore[union-attr]
     assert [one.verdict for one in parts.ledger.prediction(first).verdicts] == ["agree", "withdrawn"]
-    assert "0 judged" not in Page(page.get("/queue").text).text  # what was taken back was given today all the same
+    assert "0 judged by you today" in Page(page.get("/queue").text).text
+
+
+def test_what_was_written_on_a_verdict_comes_back_with_its_record(page: FlaskClient, wait: Any) -> None:
+    [only] = wait()
+    opened(page)
+    judge(page, only, verdict="unsure", note="a long thought", reasons=["Several answers fit"])
+    page.post(f"/queue/{only}/undo")
+    shown = Page(page.get("/queue").text)
+    assert "a long thought" in shown.raw_text
+    assert [a["value"] for a in shown.all("input", name="reasons") if "checked" in a] == ["Several answers fit"]
 
 
 def test_skipping_the_only_record_says_so(page: FlaskClient, wait: Any) -> None:

@@ -262,3 +262,14 @@ def test_of_two_moves_at_once_one_wins(
         registry.promote(2, "x", "x")
     assert registry.live() == three[2].id
     assert [event.kind for event in registry.events()].count("promoted") == 2
+
+
+def test_a_release_that_was_rolled_back_never_answers_again_by_itself(
+    registry: Registry, three: list[Release], root: Path, store: Store
+) -> None:
+    registry.promote(2, "better", "x")
+    registry.roll_back("worse", "x")
+    (registry.folder(three[0].id) / "policy.json").write_text("{}")
+    fresh = Registry(root, store, ModelAdapter)
+    with pytest.raises(NotReady, match="No release can be loaded"):
+        fresh.adapter()

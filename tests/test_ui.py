@@ -308,7 +308,7 @@ def test_a_verdict_is_recorded_with_who_and_when(
 ) -> None:
     _, made = ask()
     response = page.post(f"/history/{made}/verdict", data=sent)
-    assert (response.status_code, response.headers["Location"]) == (303, f"/history/{made}#verdicts")
+    assert (response.status_code, response.headers["Location"]) == (303, f"/history/{made}")
     given = latest(parts).verdict
     assert given is not None
     note = sent.get("note", "").replace("\r", "") or None
@@ -408,3 +408,14 @@ def test_a_second_click_on_the_same_form_gets_the_first_answer(
     again = page.post(action(), data=sent).headers["Location"]  # meant
     assert len({found[0], changed, again}) == 3
     assert len(parts.ledger.predictions({}, 10)[0]) == 3
+
+
+def test_what_was_typed_after_the_session_ended_is_given_back(app: Flask, release: Release, example: Any) -> None:
+    sent = {**form(release.contract, {**example, "body": "a <b>long</b> text"}), "reasons": ["one", "two"]}
+    response = app.test_client().post("/queue/nothing/verdict", data=sent)
+    shown = Page(response.text)
+    assert response.status_code == 401
+    for words in ("What you had typed", "nothing was recorded", "a <b>long</b> text", "two"):
+        assert words in shown.text
+    assert "long" not in app.test_client().post("/", data=sent, headers=JSON).text
+    assert app.test_client().post("/", data={"x": "y" * (2 << 20)}).status_code == 401

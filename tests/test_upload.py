@@ -22,7 +22,7 @@ from reviewapp.parts import EXTENSION, Parts
 from reviewapp.prediction import Call
 from reviewapp.release import Release, ReleaseId
 from reviewapp.samples import as_text, csv_template, valid_record
-from reviewapp.store import predictions, queue, upload_rows, uploads
+from reviewapp.store import blind_openings, predictions, queue, upload_rows, uploads
 from reviewapp.ui import uploading
 from reviewapp.uploads import BLIND, NOT_REACHED, OTHER_RELEASE, Upload
 
@@ -33,6 +33,8 @@ from .test_bulk import HEADER, ROW, StumblesAt41
 from .test_pages import HOSTILE, OneRelease, Same
 
 Table = list[dict[str, str]]
+
+NOT_UTF8 = "Line 1: this is not UTF-8; save the file as CSV in UTF-8 (in Excel: CSV UTF-8)."
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +140,8 @@ def test_a_file_is_answered_row_by_row_and_told_on_a_page(
     assert response.status_code == 303
     address = response.headers["Location"]
     shown = Page(page.get(address).text)
-    for words in ("my file.csv", "All 8 rows are done and recorded.", "Answered 6", "With a problem 2",
+    for words in ("my file.csv", "8 rows checked: 6 answered and recorded, 2 with a problem.", "Answered 6",
+                  "With a problem 2",
                   "channel: This must be one of the allowed values (email, web, phone, chat)", "line 9",
                   "billing 6 all"):  # fmt: skip
         assert words in shown.text, words
@@ -254,7 +257,7 @@ def test_a_page_of_an_unfinished_file_says_how_far_it_is_and_goes_on(
     monkeypatch.setattr(uploading, "ANSWER_SECONDS", 20.0)
     response = page.post(f"{address}/continue")
     assert (response.status_code, response.headers["Location"]) == (303, address)
-    assert "All 8 rows are done" in page.get(address).text
+    assert "8 rows checked: " in page.get(address).text
     assert page.post(f"{address}/continue").status_code == 303  # once more does no harm
     assert count(parts, predictions) == 8
 
@@ -426,12 +429,12 @@ def test_a_file_that_is_written_while_it_is_answered_is_of_one_moment(
     [
         (b"", "File: Line 1 is empty; a file begins with the names of its columns."),
         (HEADER, "File: The file has a header and no row."),
-        (f"{HEADER}\n{ROW}\n".encode("utf-16"), "File: Line 1: this is not UTF-8; save the file as CSV in UTF-8."),
+        (f"{HEADER}\n{ROW}\n".encode("utf-16"), f"File: {NOT_UTF8}"),
         (f'{HEADER}\n{ROW}\n"a\n{ROW}', "File: Line 3: this cannot be read as CSV (unexpected end of data)."),
         (f"{HEADER.replace('body', 'a/b')}\n{ROW}", "body: Line 1: this column is required."),
         (f"{HEADER},a/b\n{ROW},1", "a/b: Line 1: the contract knows no column of this name."),
         (f"{HEADER},channel\n{ROW},web", "channel: Line 1: give this column once."),
-        (b"\x89PNG\r\n\x1a\n\0", "File: Line 1: this is not UTF-8; save the file as CSV in UTF-8."),
+        (b"\x89PNG\r\n\x1a\n\0", f"File: {NOT_UTF8}"),
         (",".join(map(str, range(3000))) + "\n", "File: 2,956 more mistakes."),
     ],
     ids=["empty", "header only", "UTF-16", "open quote", "missing", "unknown", "twice", "picture", "very many"],
@@ -544,9 +547,7 @@ def test_what_a_reviewer_judges_blind_is_not_told_by_the_file_either(
     address = send_file(page, content.replace(",web,", ",chat,")).headers["Location"]
     with parts.store.writing() as connection:
         [made] = [row["prediction_id"] for row in answers(page, address)][:1]
-        connection.execute(queue.delete())
-        connection.execute(queue.insert().values(prediction_id=made, why="audit", place=1))
-    assert parts.desk.next("owner", lambda _: True) is not None
+        connection.execute(blind_openings.insert().values(reviewer="owner", prediction_id=made))
     assert [row["problem"] for row in answers(page, address)] == [BLIND, ""]
     assert answers(page, address)[0]["prediction"] == ""
     assert BLIND in Page(page.get(address).text).text

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 LONGEST_CELL = 2**31 - 1  # a cell may be a long text; the csv module itself stops at 131,072 characters
+_SAVE = "save the file as CSV in UTF-8 (in Excel: CSV UTF-8)."
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection), and the full-width forms of it.
@@ -35,10 +36,10 @@ def check_text(content: bytes) -> None:
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        raise NotCSV(_line_of(content, error.start), "this is not UTF-8; save the file as CSV in UTF-8.") from None
+        raise NotCSV(_line_of(content, error.start), f"this is not UTF-8; {_SAVE}") from None
     nul = content.find(b"\0")
     if nul >= 0:
-        raise NotCSV(_line_of(content, nul), "here is a NUL character; save the file as CSV in UTF-8.")
+        raise NotCSV(_line_of(content, nul), f"here is a NUL character; {_SAVE}")
 
 
 def _line_of(content: bytes, place: int) -> int:

@@ -167,9 +167,11 @@ class Desk:
             return Waiting(shown | found, int(connection.scalar(others) or 0))
 
     def judged(self, reviewer: str, since: datetime) -> int:
-        """Return how many verdicts a reviewer has given since a time."""
+        """Return how many records a reviewer has judged since a time, by a verdict that still holds."""
+        later = verdicts.alias()
+        newer = exists().where(later.c.prediction_seq == verdicts.c.prediction_seq, later.c.seq > verdicts.c.seq)
         mine = verdicts.c.author == reviewer, verdicts.c.created_at >= timestamp(since)
-        query = select(func.count()).where(*mine, verdicts.c.verdict != "withdrawn")
+        query = select(func.count()).where(*mine, verdicts.c.verdict != "withdrawn", ~newer)
         with self._store.reading() as connection:
             return int(connection.scalar(query) or 0)
 

@@ -31,7 +31,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask, Response, redirect, render_template, request, url_for
+from flask import Flask, Response, current_app, redirect, render_template, request, url_for
 from flask.globals import request_ctx
 from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -114,20 +114,33 @@ def _failed(error: Exception) -> WerkzeugResponse:
     if known.status >= 500:  # being busy or not ready needs no trace; a failure does
         trace = error if known.status == 500 else None
         log.error("request %s failed: %s", protocol.request_id(), known.detail, exc_info=trace)
+    for_programs = _for_programs()
+    lost = [] if for_programs else _lost(known)
     protocol.drain()
-    if _for_programs():
+    if for_programs:
         response: WerkzeugResponse = protocol.problem(known)
     elif isinstance(known, Unauthenticated) and request.method == "GET" and request.endpoint != "ui.sign_in":
         asked = request.root_path + request.full_path.removesuffix("?")
         response = redirect(url_for("ui.sign_in", next=asked if 1 < len(asked) <= 1000 else None), 303)
     else:
-        page = render_template("error.html", error=known, request_id=protocol.request_id())
+        page = render_template("error.html", error=known, request_id=protocol.request_id(), lost=lost)
         response = Response(page, status=known.status)
     if known.retry_after is not None:
         response.headers["Retry-After"] = str(known.retry_after)
     if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response
+
+
+def _lost(error: ReviewappError) -> list[tuple[str, str]]:
+    """Return what a person had typed into a form that was sent after their session had ended."""
+    if not isinstance(error, Unauthenticated) or request.mimetype != protocol.FORM_TYPE:
+        return []
+    try:
+        sent, chosen = protocol.read_choices(current_app.extensions[EXTENSION].settings.max_body, "reasons")
+    except ReviewappError:
+        return []
+    return [(name, text) for name, text in [*sent.items(), *(("reasons", one) for one in chosen)] if text]
 
 
 def _for_programs() -> bool:

@@ -163,8 +163,8 @@ class Registry:
         return [event for event in self.events() if event.kind == "built"]
 
     def _history(self) -> list[ReleaseId]:
-        """Return every release that was live, the pointer's first, then back in time, each once."""
-        return list(dict.fromkeys(event.id for event in self.events() if event.kind in MOVES))
+        """Return the live release and those that roll-backs would go to; one that was rolled back never answers."""
+        return list(dict.fromkeys(reversed(way_back(self.events()))))
 
     # ---- moving the pointer -----------------------------------------------------------------------------------
 

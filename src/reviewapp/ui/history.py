@@ -203,7 +203,7 @@ def give_verdict(prediction_id: str) -> ResponseReturnValue:
     except InvalidInput as error:
         return show_mistakes("record.html", _record_page(prediction, text, error.errors, chosen), error)
     lookups.add_verdict(prediction_id, values)
-    record = url_for(".show_record", prediction_id=prediction_id, _anchor="verdicts")
+    record = url_for(".show_record", prediction_id=prediction_id)
     undo = url_for(".withdraw_verdict", prediction_id=prediction_id)
     return done(record, "Your verdict is recorded.", undo)
 
@@ -213,7 +213,7 @@ def give_verdict(prediction_id: str) -> ResponseReturnValue:
 def withdraw_verdict(prediction_id: str) -> ResponseReturnValue:
     """Take the verdict that holds back; the history keeps it."""
     parts.ledger.withdraw_verdict(prediction_id, client().name)
-    record = url_for(".show_record", prediction_id=prediction_id, _anchor="verdicts")
+    record = url_for(".show_record", prediction_id=prediction_id)
     return done(record, "The verdict was taken back; the history keeps it.")
 
 

@@ -85,12 +85,13 @@ def reasons(chosen: Sequence[str] = ()) -> list[tuple[str, bool]]:
 
 def questions(prediction: Prediction) -> list[tuple[str, str]]:
     """Return (label, what a form calls it) of each field that one can ask "what if" about; none where nothing can."""
-    if prediction.input is None:
-        return []
     try:
-        fields = parts.registry.adapter().contract.fields
+        contract = parts.registry.adapter().contract
     except NotReady:
         return []
+    if prediction.input is None or set(prediction.input) != set(contract.names):  # of a release with other fields
+        return []
+    fields = contract.fields
     return [(field.label, name) for field, name in zip(fields, control_names(fields), strict=True)]
 
 

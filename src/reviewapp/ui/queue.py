@@ -162,12 +162,22 @@ def _queue_page(
     if lease is None:
         return QueuePage(waiting, _judged(), last)
     prediction = lookups.prediction(lease.prediction_id, hidden=True)
+    if text is None:
+        text, chosen = _taken_back(prediction, reader)
     told = story(prediction if prediction.hidden else completed(prediction))
     _, right, note = verdict_fields(prediction.outcome)
     listed = right.kind == "number" or len(prediction.outcome.labels) > KEYS
     drawn = inputs([right, note] if listed else [note], text, flaws, form="verdict", blank="No label", compact=listed)
     offered = reasons(chosen)
     return QueuePage(waiting, _judged(), last, lease, prediction, told, drawn, offered, mistakes(drawn, flaws))
+
+
+def _taken_back(prediction: Prediction, reader: str) -> tuple[dict[str, str], Sequence[str]]:
+    """Return note and reasons of the reader's own verdict that was just taken back: they need not be written anew."""
+    given = prediction.verdicts[-2:]
+    if [one.author for one in given] != [reader, reader] or given[-1].verdict != "withdrawn":
+        return {}, ()
+    return {NOTE.name: given[0].note or ""}, given[0].reasons
 
 
 def _judged() -> int:

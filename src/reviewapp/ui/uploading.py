@@ -87,6 +87,11 @@ class UploadPage:
         return [(label, n, share(n, self.predictions)) for label, n in shown]
 
     @property
+    def outcome(self) -> str:
+        """What became of the file, once it is done."""
+        return outcome(self.upload)
+
+    @property
     def predictions(self) -> int:
         return sum(self.upload.summary.decisions.values())
 
@@ -132,6 +137,12 @@ class UploadPage:
         return {"upload": self.upload.as_json(), "stopped": self.stopped or None, "rows": rows, "next": following}
 
 
+def outcome(upload: Upload) -> str:
+    problems, made = upload.summary.problems, sum(upload.summary.decisions.values())
+    wrong = f", {problems:,} with a problem" if problems else ""
+    return f"{upload.rows:,} row{'s' * (upload.rows != 1)} checked: {made:,} answered and recorded{wrong}."
+
+
 def share(n: int, of: int) -> str:
     return percent(n / of) if 0 < n < of else "all" if n else "none"
 
@@ -168,7 +179,7 @@ def send_upload() -> ResponseReturnValue:
             return done(address, f"The file is stored, but answering it stopped: {error.detail}")
     if not stored.finished:
         return done(address, "The file is stored.")
-    return done(address, f"All {stored.rows:,} rows are done.")
+    return done(address, outcome(stored))
 
 
 @page("/upload/<upload_id>")
@@ -190,7 +201,7 @@ def continue_upload(upload_id: str) -> ResponseReturnValue:
     except ReviewappError as error:
         shown = _upload_page(_found(upload_id), [Mistake(None, "Not continued", error.detail)])
         return show_mistakes("upload.html", shown, error)
-    said = f"All {found.rows:,} rows are done." if found.finished else "There are rows left; continue once more."
+    said = outcome(found) if found.finished else "There are rows left; continue once more."
     return done(url_for(".show_upload", upload_id=upload_id), said)
 
 
