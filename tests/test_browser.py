@@ -246,12 +246,12 @@ PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 def test_a_double_click_and_the_way_back_ask_nothing_twice(opened: Open) -> None:
     def recorded(page: Page) -> int:
-        shown = page.context.request.get("/history?q=Twice+and+back", headers={"Accept": "application/json"})
+        shown = page.context.request.get("/history?q=Doubleclicked", headers={"Accept": "application/json"})
         return len(shown.json()["predictions"])
 
     with opened() as page:
         page.goto("/?sample=1")
-        page.get_by_label("Subject").fill("Twice and back")
+        page.get_by_label("Subject").fill("Doubleclicked")
         page.get_by_role("button", name="Ask for an answer").dblclick()
         expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
         page.reload()

@@ -169,7 +169,7 @@ def test_the_keyboard_alone_is_enough(opened: Open, few: Path) -> None:
         tab_to(page, "main form button")
         page.keyboard.press("Enter")
         expect(page.locator(".decision", has_text="60 rows checked: ")).to_be_visible()
-        tab_to(page, "dd a")
+        tab_to(page, "dd a[href*='only=problems']")
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Rows with a problem")).to_be_visible()
         tab_to(page, "p > a[href$='answers.csv']")
