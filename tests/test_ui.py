@@ -397,11 +397,12 @@ def test_a_second_click_on_the_same_form_gets_the_first_answer(
         shown = Page(page.get("/").text)
         return next(str(a["action"]) for a in shown.all("form") if str(a["action"]).startswith("/?once="))
 
-    once, sent = action(), form(release.contract, example)
+    once, sent, session = action(), form(release.contract, example), page.get_cookie(COOKIE)
+    assert session is not None
     with ThreadPoolExecutor(4) as pool:  # at once, as an impatient person clicks
         said = list(pool.map(lambda _: page.application.test_client(), range(4)))
         for client in said:
-            client.set_cookie(COOKIE, page.get_cookie(COOKIE).value)  # type: ignore[union-attr]
+            client.set_cookie(COOKIE, session.value)
         found = list(pool.map(lambda client: client.post(once, data=sent).headers["Location"], said))
     assert len(set(found)) == 1
     changed = page.post(once, data={**sent, "open_tickets": "7"}).headers["Location"]  # the way back, and another value
