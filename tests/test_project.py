@@ -61,7 +61,8 @@ def test_every_dependency_is_pinned() -> None:
 
 
 ORDER = """
-errors places config strictjson csvfiles stages | dates contract | schemas samples forms frames difference policy |
+errors places config strictjson csvfiles stages joining |
+dates contract | schemas samples forms frames difference policy |
 rules rulelist calibration transformers estimators trust release |
 explain prediction adapter bulk store search finding filters desk reviews ledger export registry accounts uploads
 openapi marking wording snippets |

@@ -1,7 +1,7 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
 0 errors places config stages            what can go wrong, where things lie, settings, timing
-0 strictjson csvfiles                    reading JSON and CSV strictly, writing CSV safely
+0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
 2 difference                             what changes for callers from one contract to another
