@@ -20,11 +20,11 @@ from reviewapp import estimators
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import ReleaseRefused
-from reviewapp.release import FILES, MANIFEST, Release
+from reviewapp.release import ENGINE, FILES, MANIFEST, NATIVE, Release
 
 from .small import with_limit
 
-OWN = (*FILES, "rules.csv")  # what the default release holds
+OWN = (*FILES, ENGINE, "rules.csv")  # what the default release holds
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_file_that_is_not_there_or_no_plain_file_is_refused(folder: Path, name
         edit(MANIFEST, lambda m: m["files"].pop("card.md")),
         edit(MANIFEST, lambda m: m.pop("seed")),
         edit(MANIFEST, lambda m: m.update(more=1)),
-        edit(MANIFEST, lambda m: m.update(format=2)),
+        edit(MANIFEST, lambda m: m.update(format=99)),
         edit(MANIFEST, lambda m: m.update(version="1")),
         lambda folder: (folder / MANIFEST).write_text("[]"),
         edit(MANIFEST, lambda m: m.update(digest="sha256:0")),
@@ -249,3 +249,33 @@ def test_a_contract_can_be_read_alone_and_is_refused_where_it_is_none(folder: Pa
 
 def test_what_is_no_folder_is_no_release(tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "nothing")
+
+
+def test_a_release_from_before_the_compiled_engine_answers_by_scikit_learn_and_says_so(folder: Path) -> None:
+    (folder / ENGINE).unlink()
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["files"][ENGINE]
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 1}))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["digest"] = releases._digest({k: v for k, v in manifest.items() if k not in ("version", "digest")})
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    old = releases.read(folder)
+    assert (old.engine.kind, "build it again" in old.engine.why) == (NATIVE, True)
+    ModelAdapter(old).check_golden()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"kind": "faster"},
+        {"kind": "native"},
+        {"kind": "compiled", "rows": "all", "largest_difference": 0.0},
+        {"kind": "compiled", "rows": 2000, "largest_difference": 0.0, "why": ""},
+        ["native"],
+    ],
+    ids=str,
+)
+def test_an_engine_that_is_none_is_refused(folder: Path, engine: Any) -> None:
+    (folder / ENGINE).write_text(json.dumps(engine))
+    reseal(folder)
+    assert "engine.json must say" in refused(folder)

@@ -7,22 +7,26 @@ outcome: a model that breaks that is an error of the service, never a wrong-shap
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from .contract import Contract, Record
+from .engine.engines import Compiled, Encoder, Engine, Native
+from .engine.forms import NotCompiled
 from .errors import ModelBroken, NotFound, ReleaseRefused, pointer
 from .explain import LinearParts, explain_by_blanking
 from .frames import to_frame
 from .prediction import Call, Prediction, differ, new_id, timestamp, utcnow
-from .release import Release
+from .release import COMPILED, Release
 from .stages import stage
+
+log = logging.getLogger("reviewapp")
 
 Sink = Callable[[Sequence[Prediction], Call], None]
 
@@ -42,10 +46,24 @@ class ModelAdapter:
         self.contract: Contract = release.contract
         self._sinks = tuple(sinks)
         self._clock = clock
-        self._estimators = {"model": release.model, "baseline": release.baseline}
-        self._labels = {option: _labels_of(estimator) for option, estimator in self._estimators.items()}
+        estimators = {"model": release.model, "baseline": release.baseline}
+        self._labels = {option: _labels_of(estimator) for option, estimator in estimators.items()}
+        self._native = {option: Native(estimator, self.contract) for option, estimator in estimators.items()}
+        self._engines: dict[str, Engine] = dict(self._native)
         self._linear = LinearParts.of(release.model)
-        self._regression = release.contract.outcome.task == "regression"
+        self._encoder: Encoder | None = None
+        self._regression = self.contract.outcome.task == "regression"
+        if release.engine.kind == COMPILED:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Answer by the compiled engine, which the release says agrees; one that knows more may have built it."""
+        try:
+            self._engines["model"] = Compiled(self.release.model, self.contract, self._native["model"])
+            if self._linear is not None:
+                self._encoder = Encoder(self._linear.transformer, self.contract)
+        except NotCompiled as error:
+            log.warning("release %s answers by scikit-learn itself: %s", self.release.id, error)
 
     # ---- answering --------------------------------------------------------------------------------------------
 
@@ -64,11 +82,10 @@ class ModelAdapter:
         `compare` adds what the other option answers, `explain` what moved the answer. Raises ModelBroken where an
         output breaks the contract; whatever a sink raises passes through.
         """
-        frame = to_frame(self.contract, records)
-        outputs = self.outputs(option, frame)
+        outputs = self.outputs(option, records)
         other = "baseline" if option == "model" else "model"
         asked = compare or self.release.policy.review_disagreement
-        others = self.outputs(other, frame) if asked else [None] * len(outputs)
+        others = self.outputs(other, records) if asked else [None] * len(outputs)
         predictions = []
         for i, (record, output, second) in enumerate(zip(records, outputs, others, strict=True)):
             now = self._clock()
@@ -92,7 +109,7 @@ class ModelAdapter:
                     reasons=reasons,
                     warnings=warnings,
                     comparison={"option": other, "output": second} if compare and second is not None else None,
-                    explanation=self._explain(record, frame.iloc[i : i + 1], option, output) if explain else None,
+                    explanation=self._explain(record, option, output) if explain else None,
                     source=call.source,
                     client=call.client,
                     request_id=call.request_id,
@@ -108,18 +125,19 @@ class ModelAdapter:
         for sink in self._sinks:
             sink(predictions, call)
 
-    def outputs(self, option: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
-        """Return the checked output of one option for each row of a frame made by `to_frame`.
+    def outputs(self, option: str, records: Sequence[Record]) -> list[dict[str, Any]]:
+        """Return the checked output of one option for each record.
 
         Raises ModelBroken where the option fails, or answers what the contract's outcome does not allow.
         """
-        estimator = self._estimators[option]
+        return self._outputs(option, self._engines[option], records)
+
+    def _outputs(self, option: str, engine: Engine, records: Sequence[Record]) -> list[dict[str, Any]]:
         try:
-            said = estimator.predict_interval(frame) if self._regression else estimator.predict_proba(frame)
-            figures = np.asarray(said, dtype=np.float64)
+            figures = engine.figures(records)
         except Exception as error:  # whatever a foreign estimator raises is its failure to answer a valid request
             raise ModelBroken(f"The {option} failed on a valid request ({type(error).__name__}).") from error
-        return self._values(option, figures, len(frame)) if self._regression else self._shares(option, figures)
+        return self._values(option, figures, len(records)) if self._regression else self._shares(option, figures)
 
     def _shares(self, option: str, shares: NDArray[np.float64]) -> list[dict[str, Any]]:
         labels, known = self._labels[option], self.contract.outcome.labels
@@ -157,18 +175,24 @@ class ModelAdapter:
                 found.append({"pointer": pointer("input", field.name), "code": code, "detail": detail})
         return found
 
-    def _explain(self, record: Record, row: pd.DataFrame, option: str, output: dict[str, Any]) -> dict[str, Any]:
+    def _explain(self, record: Record, option: str, output: dict[str, Any]) -> dict[str, Any]:
         linear = self._linear if option == "model" else None
         label = output.get("label")
-        if linear is not None and label is None:
-            return linear.explain_value(row)
         if linear is not None:
+            names = self.contract.names
+            features = (
+                linear.features(to_frame(self.contract, [record]))
+                if self._encoder is None
+                else self._encoder.features(record)
+            )
+            if label is None:
+                return linear.explain_value(names, features)
             ranked = sorted(self.contract.outcome.labels, key=lambda name: -output["probabilities"][name])
             runner_up = next(name for name in ranked if name != label)
-            return linear.explain(row, self._labels["model"], str(label), runner_up)
+            return linear.explain(names, features, self._labels["model"], str(label), runner_up)
 
         def figures(rows: Sequence[Record]) -> list[float]:
-            answers = self.outputs(option, to_frame(self.contract, rows))
+            answers = self.outputs(option, rows)
             return [answer["value"] if label is None else answer["probabilities"][label] for answer in answers]
 
         return explain_by_blanking(self.contract, record, label, figures)
@@ -179,19 +203,20 @@ class ModelAdapter:
         """Answer a recorded request again; return how the answer differs from the recorded one, or None."""
         if prediction.input is None:
             raise NotFound("The request of this prediction was erased, so it cannot be answered again.")
-        [output] = self.outputs(prediction.option, to_frame(self.contract, [prediction.input]))
+        [output] = self.outputs(prediction.option, [prediction.input])
         return difference(prediction.output, output)
 
     def check_golden(self, rows: int | None = None) -> None:
         """Answer the release's golden requests (the first `rows`); raise ReleaseRefused where an answer has moved.
 
-        A label must be the same; a number may move by GOLDEN_TOLERANCE.
+        A label must be the same; a number may move by GOLDEN_TOLERANCE. Both engines are asked where there are two.
         """
         golden = self.release.golden[:rows]
-        frame = to_frame(self.contract, [row.input for row in golden])
-        for option in self._estimators:
+        asked = [row.input for row in golden]
+        natives = [(option, engine) for option, engine in self._native.items() if engine is not self._engines[option]]
+        for option, engine in [*self._engines.items(), *natives]:
             try:
-                outputs = self.outputs(option, frame)
+                outputs = self._outputs(option, engine, asked)
             except ModelBroken as error:
                 raise ReleaseRefused(error.detail) from error
             for number, (row, output) in enumerate(zip(golden, outputs, strict=True), 1):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 Floats = NDArray[np.float64]
@@ -76,19 +76,20 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         """Return probabilities of shape (rows, labels), in the order of `classes_`."""
         if self.shares_when_answered_ is not None:
             return np.asarray(self.shares_when_answered_[self._answered(frame)])
-        scores = np.asarray(self._scores_of_its_own(frame))
-        return np.asarray(softmax(scores / self.temperature_ + self.bias_, axis=1))
+        return self.calibrated(np.asarray(self._scores_of_its_own(frame)))
+
+    def calibrated(self, scores: Floats) -> Floats:
+        """Return the probabilities that scores of shape (rows, labels) stand for."""
+        return softmax(scores / self.temperature_ + self.bias_)
 
     def predict(self, frame: pd.DataFrame) -> NDArray[np.object_]:
         return np.asarray(self.classes_[self.predict_proba(frame).argmax(axis=1)])
 
     def _scores_of_its_own(self, frame: pd.DataFrame) -> Floats | None:
         if hasattr(self.estimator, "predict_proba"):
-            shares = np.asarray(self.estimator.predict_proba(frame), dtype=np.float64)
-            return np.log(np.clip(shares, SMALLEST_SHARE, None))
+            return scores_of_shares(np.asarray(self.estimator.predict_proba(frame), dtype=np.float64))
         if hasattr(self.estimator, "decision_function"):
-            values = np.asarray(self.estimator.decision_function(frame), dtype=np.float64)
-            return np.column_stack([-values / 2, values / 2]) if values.ndim == 1 else values
+            return scores_of_decisions(np.asarray(self.estimator.decision_function(frame), dtype=np.float64))
         return None
 
     def _are_of_labels(self, scores: Floats, frame: pd.DataFrame) -> bool:
@@ -103,6 +104,22 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         place = {text: i for i, text in enumerate(self.classes)}
         said = np.ravel(self.estimator.predict(frame))
         return np.array([place[str(label)] for label in said], dtype=np.int64)
+
+
+def softmax(scores: Floats) -> Floats:
+    """Return probabilities from scores, both of shape (rows, labels); for few rows SciPy's own takes far longer."""
+    grown = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(grown / grown.sum(axis=1, keepdims=True))
+
+
+def scores_of_shares(shares: Floats) -> Floats:
+    """Return the logarithms of probabilities of shape (rows, labels)."""
+    return np.log(np.clip(shares, SMALLEST_SHARE, None))
+
+
+def scores_of_decisions(values: Floats) -> Floats:
+    """Return decision values with one column a label; those of two labels come as (rows,), for the second one."""
+    return np.column_stack([-values / 2, values / 2]) if values.ndim == 1 else values
 
 
 class IntervalRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -138,7 +155,11 @@ class IntervalRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def predict_interval(self, frame: pd.DataFrame) -> Floats:
         """Return value, low and high: shape (rows, 3)."""
-        said = self.predict(frame)
+        return self.intervals(np.asarray(self.estimator.predict(frame), dtype=np.float64))
+
+    def intervals(self, said: Floats) -> Floats:
+        """Return what the estimator said as value, low and high: shape (rows, 3)."""
+        said = self._within(said.reshape(-1))
         half = self.margins_[np.searchsorted(self.edges_, said, side="left")]
         return self._within(np.column_stack([said, said - half, said + half]))
 

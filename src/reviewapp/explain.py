@@ -19,6 +19,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from .calibration import CalibratedClassifier, IntervalRegressor
 from .contract import Contract, Record
+from .engine.encoders import levels
+from .engine.forms import Sparse, as_sparse, named_columns
 
 _LINEAR = (LogisticRegression, LinearRegression, Ridge, RidgeCV, Lasso, ElasticNet)
 SHOWN_TERMS = 12  # terms of a text field that an explanation names; the rest is summed up
@@ -61,7 +63,7 @@ class LinearParts:
             place = transformer.output_indices_[name]
             if place.start == place.stop:
                 continue
-            named = _named(columns, getattr(transformer, "feature_names_in_", None))
+            named = named_columns(columns, getattr(transformer, "feature_names_in_", None))
             owners = None if named is None else _owners(step, named, place.stop - place.start)
             if owners is None or place.start != len(owner):
                 return None
@@ -76,16 +78,23 @@ class LinearParts:
             intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
         return cls(transformer, coefficients / temperature, intercepts / temperature + bias, tuple(owner), tuple(terms))
 
-    def explain_value(self, frame: pd.DataFrame) -> dict[str, Any]:
-        """Return what each field adds to the value of a frame of one row, in the value's own unit.
+    def features(self, frame: pd.DataFrame) -> Sparse:
+        """Return what scikit-learn's transformer makes of a frame; of mixed columns, it is an array of objects."""
+        made = self.transformer.transform(frame)
+        return as_sparse(made if sparse.issparse(made) else np.asarray(made, dtype=np.float64))
+
+    def explain_value(self, names: Sequence[str], features: Sparse) -> dict[str, Any]:
+        """Return what each field, of those with these names, adds to the value of one row, in the value's own unit.
 
         Exact: the intercept and the contributions of all fields add up to the value.
         """
-        fields = self._contributions(frame, self.coefficients[0])
+        fields = self._contributions(names, features, self.coefficients[0])
         return {"method": "linear", "scale": "value", "intercept": float(self.intercepts[0]), "fields": fields}
 
-    def explain(self, frame: pd.DataFrame, labels: Sequence[str], label: str, against: str) -> dict[str, Any]:
-        """Return what speaks for `label` rather than `against` in a frame of one row, in log-odds (natural log).
+    def explain(
+        self, names: Sequence[str], features: Sparse, labels: Sequence[str], label: str, against: str
+    ) -> dict[str, Any]:
+        """Return what speaks for `label` rather than `against` in one row, in log-odds (natural log).
 
         Exact: the intercept and the contributions of all fields add up to log(p(label) / p(against)).
         """
@@ -96,16 +105,16 @@ class LinearParts:
             "label": label,
             "against": against,
             "intercept": float(self.intercepts[for_] - self.intercepts[other]),
-            "fields": self._contributions(frame, self.coefficients[for_] - self.coefficients[other]),
+            "fields": self._contributions(names, features, self.coefficients[for_] - self.coefficients[other]),
         }
 
-    def _contributions(self, frame: pd.DataFrame, coefficients: NDArray[np.float64]) -> list[dict[str, Any]]:
-        made = self.transformer.transform(frame)  # of mixed columns that pass through, an array of objects
-        features = sparse.csr_array(made if sparse.issparse(made) else np.asarray(made, dtype=np.float64))
-        parts = features.data * coefficients[features.indices]
-        by_field: dict[str, float] = dict.fromkeys(frame.columns, 0.0)
+    def _contributions(
+        self, names: Sequence[str], features: Sparse, coefficients: NDArray[np.float64]
+    ) -> list[dict[str, Any]]:
+        parts = features.values * coefficients[features.columns]
+        by_field: dict[str, float] = dict.fromkeys(names, 0.0)
         by_term: dict[str, list[tuple[str, float]]] = {}
-        for index, part in zip(features.indices.tolist(), parts.tolist(), strict=True):
+        for index, part in zip(features.columns.tolist(), parts.tolist(), strict=True):
             by_field[self.owner[index]] += part
             term = self.terms[index]
             if term is not None:
@@ -121,21 +130,6 @@ class LinearParts:
         return fields
 
 
-def _named(columns: Any, names: Sequence[str] | None) -> list[str] | None:
-    """Return the names that a ColumnTransformer's columns stand for, which may be positions, a mask or a slice."""
-    if isinstance(columns, str):
-        return [columns]
-    if names is None:
-        return None
-    known = pd.DataFrame(columns=list(names))
-    if isinstance(columns, slice):
-        by_name = isinstance(columns.start, str) or isinstance(columns.stop, str)
-        return list((known.loc[:, columns] if by_name else known.iloc[:, columns]).columns)
-    if all(isinstance(column, str) for column in columns):
-        return list(columns)
-    return list(known.columns[np.asarray(columns)])
-
-
 def _owners(step: Any, columns: list[str], width: int) -> list[str] | None:
     """Return the column that each output of a fitted transformer comes from, or None where that is not known."""
     if len(set(columns)) == 1:
@@ -146,7 +140,7 @@ def _owners(step: Any, columns: list[str], width: int) -> list[str] | None:
             found = None if found is None else _owners(part, found, _width(part, len(found)))
         return found if found is not None and len(found) == width else None
     if isinstance(step, OneHotEncoder):
-        widths = _levels(step)
+        widths = levels(step)
         return [c for c, n in zip(columns, widths, strict=True) for _ in range(n)] if sum(widths) == width else None
     if isinstance(step, SimpleImputer):
         signs = [] if step.indicator_ is None else [columns[i] for i in step.indicator_.features_]
@@ -160,16 +154,6 @@ def _width(step: Any, columns: int) -> int:
     if isinstance(step, SimpleImputer):
         return columns + (0 if step.indicator_ is None else len(step.indicator_.features_))
     return columns
-
-
-def _levels(encoder: OneHotEncoder) -> list[int]:
-    """Return how many outputs each column has: one a level, rare levels together, without the dropped one."""
-    rare = getattr(encoder, "infrequent_categories_", None) or [None] * len(encoder.categories_)
-    dropped = [None] * len(rare) if encoder.drop_idx_ is None else encoder.drop_idx_
-    return [
-        len(levels) - (0 if few is None else len(few) - 1) - (without is not None)
-        for levels, few, without in zip(encoder.categories_, rare, dropped, strict=True)
-    ]
 
 
 def explain_by_blanking(

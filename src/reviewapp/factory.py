@@ -7,6 +7,7 @@
 2 difference                             what changes for callers from one contract to another
 2 policy rules rulelist calibration      what a release is made of: what to do with an answer, the baseline,
   transformers estimators trust release  the model, and the release itself
+3 engine/                                how an option answers: scikit-learn itself, or its fitted parts compiled
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
 3 store desk reviews ledger registry     keeping: predictions, what waits, what was said of them,

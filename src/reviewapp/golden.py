@@ -11,7 +11,6 @@ from typing import Any
 
 from .adapter import ModelAdapter
 from .contract import Record
-from .frames import to_frame
 from .prediction import differ
 from .release import Golden, Release
 from .samples import outside_record
@@ -68,5 +67,4 @@ def sureness(output: Mapping[str, Any]) -> float:
 
 def _answers(release: Release, records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     adapter = ModelAdapter(release)
-    frame = to_frame(release.contract, records)
-    return adapter.outputs("model", frame), adapter.outputs("baseline", frame)
+    return adapter.outputs("model", records), adapter.outputs("baseline", records)

@@ -21,6 +21,7 @@ REASONS = (LOW_CONFIDENCE, WIDE_INTERVAL, OUTSIDE_SEEN, OPTIONS_DISAGREE)
 
 PRIMARY_METRICS = ("cost_per_100", "mean_absolute_error")
 METRICS = ("audited_error_rate",)
+LAST_DIGITS = 1e-9  # rows beside it, or another engine, may move the last digits of an answer
 ACTIONS = ("alert",)
 
 
@@ -166,7 +167,8 @@ def choose_threshold(
 
     Each request costs `cost_review` where its confidence lies below the threshold, else `cost_wrong` if the answer
     is wrong. Candidates are the confidences themselves; of equal ones the highest is taken, so that a person looks
-    where the data cannot tell.
+    where the data cannot tell. What is returned lies LAST_DIGITS below the candidate, so that the same request falls on
+    the same side of it whichever engine answers, alone or in a batch.
     """
     order = np.argsort(-np.asarray(confidence), kind="stable")
     ranked = np.asarray(confidence)[order]
@@ -177,4 +179,8 @@ def choose_threshold(
     possible = np.concatenate([[True], ranked[:-1] != ranked[1:], [True]]) if len(ranked) else np.array([True])
     cost[~possible] = np.inf
     best = int(np.argmin(cost))
-    return float(ranked[best - 1]) if best else float(np.nextafter(1.0, 2.0))
+    if not best:
+        return float(np.nextafter(1.0, 2.0))
+    lowest = float(ranked[best - 1])
+    between = (lowest + float(ranked[best])) / 2 if best < len(ranked) else 0.0
+    return max(lowest - LAST_DIGITS, between)

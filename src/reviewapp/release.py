@@ -7,6 +7,7 @@
                                                              baseline.skops    any estimator
     golden.json       requests and the answers they must get
     evaluation.json   the figures on data kept apart         card.md           the same for people
+    engine.json       whether the compiled engine answers as scikit-learn does, and is used
 
 The digest names the content alone: neither the version counter nor a time is part of it. A folder is made in a
 temporary place and renamed, so there is never half a release.
@@ -38,7 +39,9 @@ from .rules import RuleTable
 
 MANIFEST = "release.json"
 LOCK = ".lock"
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)  # the first one had no engine.json
+NATIVE, COMPILED = "native", "compiled"
 FILES = (
     "contract.json",
     "policy.json",
@@ -47,6 +50,7 @@ FILES = (
     "evaluation.json",
     "card.md",
 )
+ENGINE = "engine.json"
 BASELINES = ("rules.csv", "rules.json", "baseline.skops")  # a release has one of these
 MAX_FILE = 256 << 20  # bytes
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
@@ -77,6 +81,32 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class EngineChoice:
+    """Which engine answers, NATIVE (scikit-learn itself, and `why`) or COMPILED, which was compared on so many `rows`.
+
+    `furthest` is the largest difference that was found, of a share or, measured against its size, of a value.
+    """
+
+    kind: str
+    why: str = ""
+    rows: int = 0
+    furthest: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        told = {"why": self.why} if self.kind == NATIVE else {"rows": self.rows, "largest_difference": self.furthest}
+        return {"kind": self.kind, **told}
+
+    @classmethod
+    def from_json(cls, document: Any) -> EngineChoice:
+        """Read `engine.json`; raise ReleaseRefused where it is none."""
+        kinds = {NATIVE: {"kind": str, "why": str}, COMPILED: {"kind": str, "rows": int, "largest_difference": float}}
+        kind = document.get("kind") if isinstance(document, dict) else None
+        if kind not in kinds or {name: type(value) for name, value in document.items()} != kinds[kind]:
+            raise ReleaseRefused(f"{ENGINE} must say native and why, or compiled, rows and largest_difference.")
+        return cls(kind, document.get("why", ""), document.get("rows", 0), document.get("largest_difference", 0.0))
+
+
+@dataclass(frozen=True)
 class Release:
     """A release in memory.
 
@@ -94,6 +124,7 @@ class Release:
     card: str
     seed: int
     libraries: dict[str, str]
+    engine: EngineChoice = EngineChoice(NATIVE, "It was not compared yet.")
 
     @property
     def samples(self) -> tuple[Golden, ...]:
@@ -208,7 +239,11 @@ def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] 
         card=card,
         seed=manifest["seed"],
         libraries=manifest["libraries"],
+        engine=EngineChoice.from_json(_parsed(contents, ENGINE)) if ENGINE in contents else _BEFORE_THE_ENGINE,
     )
+
+
+_BEFORE_THE_ENGINE = EngineChoice(NATIVE, "It was built before there was a compiled engine; build it again.")
 
 
 def read_contract(path: Path) -> Contract:
@@ -257,6 +292,7 @@ def _contents(release: Release) -> dict[str, bytes]:
         "golden.json": _json(golden),
         "evaluation.json": _json(release.evaluation),
         "card.md": release.card.encode(),
+        ENGINE: _json(release.engine.as_json()),
     }
 
 
@@ -310,17 +346,19 @@ def _manifest(path: Path) -> dict[str, Any]:
     }
     if not isinstance(manifest, dict) or {k: type(v) for k, v in manifest.items()} != kinds:
         raise ReleaseRefused(f"{MANIFEST} must hold just {', '.join(kinds)}, each of its own kind.")
-    if manifest["format"] != FORMAT:
-        raise ReleaseRefused(f"It has format {manifest['format']}; this version reads format {FORMAT}.")
+    if manifest["format"] not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise ReleaseRefused(f"It has format {manifest['format']}; this version reads {known}.")
     return manifest
 
 
 def _checked_files(path: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
     listed, there = set(manifest["files"]), {entry.name for entry in path.iterdir()}
     wanted = {*FILES, next((name for name in BASELINES if name in listed), BASELINES[0])}
+    wanted |= {ENGINE} if manifest["format"] > 1 else set()
     if listed != wanted or there != listed | {MANIFEST}:
         odd = sorted((listed | there) ^ (wanted | {MANIFEST})) or sorted(there ^ (listed | {MANIFEST}))
-        files = f"{', '.join(FILES)} and one of {', '.join(BASELINES)}"
+        files = f"{', '.join(sorted(wanted - {*BASELINES}))} and one of {', '.join(BASELINES)}"
         raise ReleaseRefused(f"The folder must hold and list just {files}; wrong: {', '.join(odd)}.")
     contents = {}
     for name in sorted(wanted):

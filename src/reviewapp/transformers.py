@@ -36,7 +36,7 @@ class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         """Learn the vocabulary, of `most` terms at most; of texts that are all empty there is none."""
         self.n_features_in_ = 1
         self.vectorizer_: TfidfVectorizer | None = None
-        known = _as_texts(texts)
+        known = as_texts(texts)
         for way in self.WAYS:
             vectorizer = TfidfVectorizer(sublinear_tf=True, max_features=self.most, **way)
             try:
@@ -50,7 +50,7 @@ class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
 
     def transform(self, texts: Any) -> sparse.csr_matrix:
         """Return a matrix of shape (rows, terms) for a column of shape (rows,)."""
-        known = _as_texts(texts)
+        known = as_texts(texts)
         return sparse.csr_matrix((len(known), 0)) if self.vectorizer_ is None else self.vectorizer_.transform(known)
 
     @property
@@ -61,7 +61,8 @@ class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return np.empty(0, object) if self.vectorizer_ is None else self.vectorizer_.get_feature_names_out()
 
 
-def _as_texts(texts: Any) -> list[str]:
+def as_texts(texts: Any) -> list[str]:
+    """Return what is read of each text; of anything else, nothing."""
     return [text[:READ] if isinstance(text, str) else "" for text in texts]
 
 

@@ -15,6 +15,7 @@ from .. import estimators
 from .. import release as releases
 from ..adapter import ModelAdapter
 from ..calibration import CalibratedClassifier, IntervalRegressor
+from ..engine.parity import with_engine
 from ..errors import ModelBroken, ReleaseRefused, UntrustedTypes, UsageError
 from ..frames import to_frame
 from ..golden import with_golden
@@ -247,17 +248,17 @@ def _release(
     )
     nothing = {one.name: None for one in of.contract.fields if one.nullable}
     odd = [{**test.records[0], **nothing}] if nothing else []
-    golden = with_golden(release, test.records, [*test.records[:GOLDEN], *odd])
-    return replace(golden, card=card(golden, notes))
+    whole = with_engine(with_golden(release, test.records, [*test.records[:GOLDEN], *odd]))
+    return replace(whole, card=card(whole, notes))
 
 
 def _policy(order: Order, release: Release, rows: Labelled) -> Policy:
     if release.contract.outcome.task == "classification":
         return replace(release.policy, threshold=own_threshold(release, "model", rows.records, rows.answers))
-    adapter, frame = ModelAdapter(release), to_frame(release.contract, rows.records)
     widest = order.widest_interval
     if widest is None:  # an interval as wide as the baseline's says no more than the baseline does
-        widest = _rounded_up(np.median([said["high"] - said["low"] for said in adapter.outputs("baseline", frame)]))
+        outputs = ModelAdapter(release).outputs("baseline", rows.records)
+        widest = _rounded_up(np.median([said["high"] - said["low"] for said in outputs]))
     return replace(
         release.policy, coverage=order.coverage, widest_interval=widest, primary_metric="mean_absolute_error"
     )

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ..adapter import ModelAdapter
 from ..contract import Record
 from ..evaluation import figures, figures_by_label, figures_of_values, mean_interval, wilson
-from ..frames import to_frame
 from ..policy import choose_threshold
 from ..release import Release
 
@@ -21,7 +20,7 @@ PERSON = "a person who reads everything"
 
 def own_threshold(release: Release, option: str, records: Sequence[Record], answers: Sequence[str]) -> float:
     """Return the confidence from which on an option's answers cost least on labelled requests."""
-    said = ModelAdapter(release).outputs(option, to_frame(release.contract, records))
+    said = ModelAdapter(release).outputs(option, records)
     right = [one["label"] == answer for one, answer in zip(said, answers, strict=True)]
     confidence = np.array([one["confidence"] for one in said])
     return choose_threshold(confidence, right, release.policy.cost_wrong, release.policy.cost_review)
@@ -35,12 +34,12 @@ def evaluate(
     `answers` are the right labels, or values. A difference is the model less another way to answer, a mean over rows.
     `threshold` is the baseline's own: judged at the model's it would be made to look worse, or better, than it is.
     """
-    adapter, frame, policy = ModelAdapter(release), to_frame(release.contract, records), release.policy
+    adapter, policy = ModelAdapter(release), release.policy
     own = policy if threshold is None else replace(policy, threshold=threshold)
     found: dict[str, Any] = {}
     losses: dict[str, NDArray[np.float64]] = {}
     for option, at in (("baseline", own), ("model", policy)):
-        outputs = adapter.outputs(option, frame)
+        outputs = adapter.outputs(option, records)
         tell = _labels if release.contract.outcome.labels else _values
         found[option], losses[option] = tell(replace(release, policy=at), answers, outputs)
     others = {"the baseline": losses["baseline"]}

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..frames import to_frame
 from ..policy import Policy, choose_threshold
 from ..triage.generator import oracle_probabilities
 from .examples import Example
@@ -74,7 +73,7 @@ def options(subject: Subject, part: str) -> dict[str, Answers]:
 
 def outputs(subject: Subject, option: str, examples: Sequence[Example]) -> list[dict[str, Any]]:
     """Return what an option answers to the requests, in this process."""
-    return subject.adapter.outputs(option, to_frame(subject.release.contract, [one.record for one in examples]))
+    return subject.adapter.outputs(option, [one.record for one in examples])
 
 
 def median_latency(subject: Subject, option: str) -> float:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..contract import Contract
-from ..frames import to_frame
 from ..samples import broken_requests, example_record, valid_record
 from ..schemas import MAX_BATCH, verdict_fields
 from .running import TEST, Answer, Trial
@@ -212,7 +211,7 @@ def _send(trial: Trial, request: Request, prediction_id: str) -> Answer:
 def _direct_answers(trial: Trial, requests: Sequence[Request]) -> list[dict[str, Any]]:
     contract = trial.release.contract
     records = [{name: json.loads(one.body or b"")["input"].get(name) for name in contract.names} for one in requests]
-    return trial.adapter.outputs("model", to_frame(contract, records))
+    return trial.adapter.outputs("model", records)
 
 
 def _same(answer: Answer, expected: Mapping[str, Any]) -> str:

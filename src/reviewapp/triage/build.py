@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from .. import release as releases
 from ..building.figures import evaluate, own_threshold
 from ..contract import Contract, Field, Outcome
+from ..engine.parity import with_engine
 from ..evaluation import figures
 from ..frames import to_frame
 from ..golden import with_golden
@@ -65,8 +66,8 @@ def build(root: Path, progress: Callable[[str], None] = lambda step: None) -> Re
         {**records[1], "subject": "", "body": ""},
         {**records[2], "body": "Größe 注文 مرحبا 🙂 " * 200},
     ]
-    golden = with_golden(release, records, [*records[:GOLDEN], *odd])
-    return releases.write(replace(golden, card=_card(golden)), root)
+    whole = with_engine(with_golden(release, records, [*records[:GOLDEN], *odd]))
+    return releases.write(replace(whole, card=_card(whole)), root)
 
 
 def examples() -> dict[str, list[Example]]:

@@ -1,0 +1,212 @@
+"""Categories and words: the transformers that look a value up, as functions that look it up in a dictionary."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+
+from ..contract import Value
+from ..transformers import DayParts, Topics, Words, as_texts
+from .forms import Cells, Dense, Form, NotCompiled, Sparse, Step, columns_of, dense, is_nan, one_block
+
+UNHEARD = "\0 no table holds this \0"
+
+
+# ---- categories -------------------------------------------------------------------------------------------------
+
+
+def one_hot(fitted: OneHotEncoder) -> Step:
+    widths = levels(fitted)
+    tables = []
+    starts = accumulate(widths[:-1], initial=0)
+    for start, (known, unknown) in zip(starts, _by_value(fitted, widths), strict=True):
+        places = {value: start + int(row.argmax()) if row.any() else None for value, row in known.items()}
+        other = start + int(unknown.argmax()) if unknown is not None and unknown.any() else None
+        tables.append((places, other, unknown is None))
+    whole = sum(widths)
+    as_sparse = bool(fitted.sparse_output)
+
+    def run(form: Form) -> Form:
+        found: list[list[int | None]] = []
+        for (places, other, strict), column in zip(tables, columns_of(form), strict=True):
+            found.append([places[v] if strict else places.get(v, other) for v in column])
+        rows = [[place for place in row if place is not None] for row in zip(*found, strict=True)]
+        starts = np.array([0, *accumulate(map(len, rows))], dtype=np.intp)
+        where = np.array([place for row in rows for place in row], dtype=np.intp)
+        made = Sparse(starts, where, np.ones(len(where)), whole)
+        return made if as_sparse else made.matrix().toarray()
+
+    return run
+
+
+def ordinal(fitted: OrdinalEncoder) -> Step:
+    tables = [
+        ({value: float(row[0]) for value, row in known.items()}, None if unknown is None else float(unknown[0]))
+        for known, unknown in _by_value(fitted, [1] * len(fitted.categories_))
+    ]
+
+    def run(form: Form) -> Dense:
+        codes = [
+            [known[v] if other is None else known.get(v, other) for v in column]
+            for (known, other), column in zip(tables, columns_of(form), strict=True)
+        ]
+        return np.array(codes, dtype=np.float64).T
+
+    return run
+
+
+def _by_value(fitted: Any, widths: Sequence[int]) -> list[tuple[dict[Value, Dense], Dense | None]]:
+    """Return, for each column, what the encoder itself makes of every value, and of one that it does not know.
+
+    Each output depends on one column's value alone, so asking once for each value is enough. None stands for a missing
+    value; no answer to an unknown one means that the encoder refuses it.
+    """
+    usual = [column[0] for column in fitted.categories_]
+    ends = list(accumulate(widths))
+    tables = []
+    for i, (values, end) in enumerate(zip(fitted.categories_, ends, strict=True)):
+        texts = any(isinstance(value, str) for value in values)
+        strange: Any = UNHEARD if texts else float(np.nanmax(np.array([*values, 0], dtype=np.float64))) + 1.5
+        answers: dict[Value, Dense] = {}
+        for value in [*values, np.nan, strange]:
+            row = [*usual[:i], value, *usual[i + 1 :]]
+            said = _asked(fitted, row)
+            if said is not None:
+                answers[_plain(value)] = said[end - widths[i] : end]
+        tables.append((answers, answers.pop(strange, None)))
+    return tables
+
+
+def _asked(fitted: Any, row: Sequence[Any]) -> Dense | None:
+    names = getattr(fitted, "feature_names_in_", None)
+    frame = pd.DataFrame([row], columns=names)
+    for i, values in enumerate(fitted.categories_):
+        if any(isinstance(value, str) for value in values):
+            frame.isetitem(i, pd.Series([row[i]], dtype=object))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            said = fitted.transform(frame if names is not None else frame.to_numpy())
+    except (ValueError, TypeError):  # how an encoder refuses a value that it does not know
+        return None
+    answer: Dense = np.asarray(said.toarray() if sparse.issparse(said) else said, dtype=np.float64)[0]
+    return answer
+
+
+def _plain(value: Any) -> Value:
+    if value is None or is_nan(value):
+        return None
+    plain: Value = value.item() if isinstance(value, np.generic) else value
+    return plain
+
+
+def levels(encoder: OneHotEncoder) -> list[int]:
+    """Return how many outputs each column has: one a level, rare levels together, without the dropped one."""
+    rare = getattr(encoder, "infrequent_categories_", None) or [None] * len(encoder.categories_)
+    dropped = [None] * len(rare) if encoder.drop_idx_ is None else encoder.drop_idx_
+    return [
+        len(levels) - (0 if few is None else len(few) - 1) - (without is not None)
+        for levels, few, without in zip(encoder.categories_, rare, dropped, strict=True)
+    ]
+
+
+# ---- words ------------------------------------------------------------------------------------------------------
+
+
+def counts(fitted: CountVectorizer) -> Step:
+    """The analyzer is the vectorizer's own: what a word is, is never written twice."""
+    analyze, place, once = fitted.build_analyzer(), fitted.vocabulary_.get, fitted.binary
+    width = len(fitted.vocabulary_)
+
+    def run(form: Form) -> Sparse:
+        [texts] = columns_of(form) if isinstance(form, Cells) else [form]
+        starts: list[int] = [0]
+        places: list[int] = []
+        values: list[int] = []
+        for text in texts:
+            counts: dict[int, int] = {}
+            for term in analyze(text):
+                found = place(term)
+                if found is not None:
+                    counts[found] = 1 if once else counts.get(found, 0) + 1
+            places += counts
+            values += counts.values()
+            starts.append(len(places))
+        return Sparse(
+            np.array(starts, dtype=np.intp),
+            np.array(places, dtype=np.intp),
+            np.array(values, dtype=np.float64),
+            width,
+        )
+
+    return run
+
+
+def weights(fitted: TfidfTransformer) -> Step:
+    idf = fitted.idf_ if fitted.use_idf else None
+    sublinear, norm = fitted.sublinear_tf, fitted.norm
+
+    def run(form: Form) -> Sparse:
+        form = one_block(form)
+        if not isinstance(form, Sparse):
+            raise NotCompiled("TfidfTransformer of numbers is not known to the compiled engine")
+        values = np.log(form.values) + 1 if sublinear else form.values
+        values = values if idf is None else values * idf[form.columns]
+        if norm is not None and len(values):
+            values = values / _lengths(form.starts, values, norm)
+        return Sparse(form.starts, form.columns, values, form.width)
+
+    return run
+
+
+def _lengths(starts: NDArray[np.intp], values: Dense, norm: str) -> Any:
+    """Return the length of the row that each value stands in."""
+    sizes = values * values if norm == "l2" else abs(values)
+    if len(starts) == 2:
+        total = sizes.sum()
+        return math.sqrt(total) if norm == "l2" else total
+    filled = np.flatnonzero(np.diff(starts))  # reduceat knows no empty row
+    totals = (np.maximum if norm == "max" else np.add).reduceat(sizes, starts[filled])
+    totals = np.sqrt(totals) if norm == "l2" else totals
+    return np.repeat(totals, np.diff(starts)[filled])
+
+
+def tfidf(fitted: TfidfVectorizer) -> Step:
+    count, weigh = counts(fitted), weights(fitted._tfidf)  # what the vectorizer itself is made of
+    return lambda form: weigh(count(form))
+
+
+def words(fitted: Words) -> Step:
+    if fitted.vectorizer_ is None:
+        return lambda form: Sparse(np.zeros(len(form.records) + 1, np.intp), np.empty(0, np.intp), np.empty(0), 0)
+    inner = tfidf(fitted.vectorizer_)
+    return lambda form: inner(as_texts(form.columns()[0]))
+
+
+def topics(fitted: Topics) -> Step:
+    return dense if fitted.svd_ is None else directions(fitted.svd_)
+
+
+def directions(fitted: TruncatedSVD) -> Step:
+    weights = np.ascontiguousarray(fitted.components_.T)
+
+    def run(form: Form) -> Dense:
+        form = one_block(form)
+        return form.times(weights) if isinstance(form, Sparse) else dense(form) @ weights
+
+    return run
+
+
+def days(fitted: DayParts) -> Step:
+    return lambda form: fitted.transform(form.columns()[0])

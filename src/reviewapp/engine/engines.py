@@ -1,0 +1,79 @@
+"""Native and Compiled: records in, figures out. The two answer alike, or only Native is used (see parity.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+
+from ..contract import Contract, Record
+from ..frames import to_frame
+from ..joining import Joined
+from .encoding import step_of
+from .forms import Cells, Dense, NotCompiled, Sparse, as_sparse
+from .heads import FEW_ROWS, head_of, is_of_trees
+
+JOINED_ROWS = 64  # answered at a time where calls meet; a larger call stays alone
+
+
+class Engine(Protocol):
+    def figures(self, records: Sequence[Record]) -> Dense:
+        """Return what an option answers: shares (rows, labels in its own order), or value, low and high (rows, 3)."""
+
+
+class Native:
+    """scikit-learn itself, on a DataFrame. Calls that meet are answered as one frame: its cost is nearly all fixed."""
+
+    def __init__(self, estimator: Any, contract: Contract) -> None:
+        values = contract.outcome.task == "regression"
+        self._ask = estimator.predict_interval if values else estimator.predict_proba
+        self._contract = contract
+        self._joined = Joined(self._together, most=JOINED_ROWS, size=len)
+
+    def figures(self, records: Sequence[Record]) -> Dense:
+        return self._joined(records)
+
+    def _together(self, _: Any, calls: Sequence[Sequence[Record]]) -> list[Dense]:
+        rows = [record for records in calls for record in records]
+        whole = np.asarray(self._ask(to_frame(self._contract, rows)), dtype=np.float64)
+        if len(calls) == 1:
+            return [whole]
+        if len(whole) != len(rows):
+            raise ValueError(f"{len(rows)} rows were asked and {len(whole)} answered")
+        return [whole[start:end] for start, end in pairwise(accumulate(map(len, calls), initial=0))]
+
+
+class Compiled:
+    """The fitted parts as plain functions. Raises NotCompiled where one of them is not known.
+
+    Of trees, many rows are answered by `native`, which is faster there.
+    """
+
+    def __init__(self, estimator: Any, contract: Contract, native: Native) -> None:
+        self._names = contract.names
+        try:
+            self._head = head_of(estimator)
+        except NotCompiled:
+            raise
+        except Exception as error:  # an estimator that is damaged, or of a form that no code here has seen
+            raise NotCompiled(f"the model cannot be taken apart ({type(error).__name__})") from error
+        self._native = native
+        self._most = FEW_ROWS if is_of_trees(estimator) else None
+
+    def figures(self, records: Sequence[Record]) -> Dense:
+        if self._most is not None and len(records) > self._most:
+            return self._native.figures(records)
+        return self._head(Cells(records, self._names))
+
+
+class Encoder:
+    """The features of one request, by the compiled form of a transformer."""
+
+    def __init__(self, transformer: ColumnTransformer, contract: Contract) -> None:
+        self._names, self._step = contract.names, step_of(transformer)
+
+    def features(self, record: Record) -> Sparse:
+        return as_sparse(self._step(Cells([record], self._names)))
