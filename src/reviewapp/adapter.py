@@ -22,7 +22,7 @@ from .engine.forms import NotCompiled
 from .errors import ModelBroken, NotFound, ReleaseRefused, pointer
 from .explain import LinearParts, explain_by_blanking
 from .frames import to_frame
-from .prediction import Call, Prediction, differ, new_id, timestamp, utcnow
+from .prediction import Call, Prediction, differ, new_ids, timestamp, utcnow
 from .release import COMPILED, Release
 from .stages import stage
 
@@ -47,7 +47,9 @@ class ModelAdapter:
         self._sinks = tuple(sinks)
         self._clock = clock
         estimators = {"model": release.model, "baseline": release.baseline}
+        self._fields = {field.name: field for field in self.contract.fields}
         self._labels = {option: _labels_of(estimator) for option, estimator in estimators.items()}
+        self._orders = {option: _order(names, self.contract.outcome.labels) for option, names in self._labels.items()}
         self._native = {option: Native(estimator, self.contract) for option, estimator in estimators.items()}
         self._engines: dict[str, Engine] = dict(self._native)
         self._linear = LinearParts.of(release.model)
@@ -86,10 +88,10 @@ class ModelAdapter:
         other = "baseline" if option == "model" else "model"
         asked = compare or self.release.policy.review_disagreement
         others = self.outputs(other, records) if asked else [None] * len(outputs)
+        now = self._clock()
+        created_at, ids = timestamp(now), new_ids(now, len(records))
         predictions = []
-        for i, (record, output, second) in enumerate(zip(records, outputs, others, strict=True)):
-            now = self._clock()
-            made_id = new_id(now)
+        for i, (made_id, record, output, second) in enumerate(zip(ids, records, outputs, others, strict=True)):
             warnings = self.warnings(record)
             reasons = self.release.policy.reasons(
                 output,
@@ -99,7 +101,7 @@ class ModelAdapter:
             predictions.append(
                 Prediction(
                     id=made_id,
-                    created_at=timestamp(now),
+                    created_at=created_at,
                     release=self.release.id,
                     option=option,
                     reference=call.references[i] if call.references else None,
@@ -140,17 +142,17 @@ class ModelAdapter:
         return self._values(option, figures, len(records)) if self._regression else self._shares(option, figures)
 
     def _shares(self, option: str, shares: NDArray[np.float64]) -> list[dict[str, Any]]:
-        labels, known = self._labels[option], self.contract.outcome.labels
-        if set(labels) != set(known) or shares.ndim != 2 or shares.shape[1] != len(known):
+        order, known = self._orders[option], self.contract.outcome.labels
+        if order is None or shares.ndim != 2 or shares.shape[1] != len(known):
             raise ModelBroken(f"The {option} answers other labels than the contract names.")
-        if not np.isfinite(shares).all() or (shares < 0).any() or (abs(shares.sum(axis=1) - 1) > SUM_TOLERANCE).any():
+        # written so that not-a-number and infinity are refused, too
+        if not ((shares >= 0).all() and (abs(shares.sum(axis=1) - 1) <= SUM_TOLERANCE).all()):
             raise ModelBroken(f"The {option} answered shares that are no probabilities.")
-        order = [labels.index(label) for label in known]
         outputs = []
         for row in np.minimum(shares[:, order], 1.0).tolist():
-            best = max(range(len(known)), key=row.__getitem__)
+            most = max(row)
             probabilities = dict(zip(known, row, strict=True))
-            outputs.append({"label": known[best], "confidence": row[best], "probabilities": probabilities})
+            outputs.append({"label": known[row.index(most)], "confidence": most, "probabilities": probabilities})
         return outputs
 
     def _values(self, option: str, intervals: NDArray[np.float64], rows: int) -> list[dict[str, Any]]:
@@ -168,11 +170,11 @@ class ModelAdapter:
     def warnings(self, record: Record) -> list[dict[str, Any]]:
         """Return where a record lies outside of what the training table held."""
         found = []
-        for field in self.contract.fields:
-            detail = field.outside_seen(record.get(field.name))
+        for name, field in self._fields.items():
+            detail = field.outside_seen(record.get(name))
             if detail is not None:
                 code = "outside_seen_values" if field.kind == "category" else "outside_seen_range"
-                found.append({"pointer": pointer("input", field.name), "code": code, "detail": detail})
+                found.append({"pointer": pointer("input", name), "code": code, "detail": detail})
         return found
 
     def _explain(self, record: Record, option: str, output: dict[str, Any]) -> dict[str, Any]:
@@ -247,6 +249,11 @@ def _difference_of_values(expected: Any, output: dict[str, Any]) -> str | None:
         if not math.isclose(expected[name], figure, rel_tol=0, abs_tol=GOLDEN_TOLERANCE * max(scale, 1e-9)):
             return f"the {name} is {figure!r} and was {expected[name]!r}"
     return None
+
+
+def _order(names: Sequence[str], known: Sequence[str]) -> list[int] | None:
+    """Return where an option's columns have the contract's labels, in its order; None where they are others."""
+    return [names.index(label) for label in known] if set(names) == set(known) else None
 
 
 def _labels_of(estimator: Any) -> list[str]:

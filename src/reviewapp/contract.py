@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -107,31 +107,31 @@ class Field:
 
     def outside_seen(self, value: Value) -> str | None:
         """Return what the training table held, in words, where `value` lies outside of it, else None."""
-        if value is None:
+        if value is None or self._within_seen is None or self._within_seen(value):
             return None
         if self.kind == "category":
-            if self.seen_choices is None or value in self.seen_choices:
-                return None
             return "this value is none of those seen in training"
-        if self.seen_minimum is None or self.seen_maximum is None or self.kind == "boolean":
-            return None
-        low, high, at = (
-            self._comparable(self.seen_minimum),
-            self._comparable(self.seen_maximum),
-            self._measure(value),
-        )
-        if low <= at <= high:
-            return None
-        side = "below" if at < low else "above"
+        at = self._measure(value)
+        side = "below" if at < self._measure(self.seen_minimum) else "above"
         subject = f"a length of {at}" if self.kind == "text" else f"{value}"
         return f"{subject} is {side} {self.seen_minimum}…{self.seen_maximum} seen in training"
 
-    def _comparable(self, limit: Limit) -> Any:
-        return self.parse_date(str(limit)) if self.kind == "date" else limit
+    @cached_property
+    def _within_seen(self) -> Callable[[Value], bool] | None:
+        """What says whether a value is one of those, or in the range, that was seen; None: it always is."""
+        if self.kind == "category":
+            return None if self.seen_choices is None else frozenset(self.seen_choices).__contains__
+        if self.seen_minimum is None or self.seen_maximum is None or self.kind == "boolean":
+            return None
+        low, high = self._measure(self.seen_minimum), self._measure(self.seen_maximum)
+        if self.kind in ("number", "integer"):
+            return lambda value: bool(low <= value <= high)
+        return lambda value: bool(low <= self._measure(value) <= high)
 
     def _measure(self, value: Value) -> Any:
+        """Return by what values are compared, or limits of a range: a text by its length, a date as a moment."""
         if self.kind == "text":
-            return len(str(value))
+            return len(value) if isinstance(value, str) else value
         return self.parse_date(str(value)) if self.kind == "date" else value
 
     def as_schema(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -151,10 +150,20 @@ class IdempotencyKey:
 
 def new_id(now: datetime) -> str:
     """Return a UUID of version 7 (RFC 9562): 48 bits of milliseconds, then 74 random bits."""
-    bits = secrets.randbits(74)
-    milliseconds = int(now.timestamp() * 1000)
-    number = milliseconds << 80 | 7 << 76 | (bits >> 62) << 64 | 2 << 62 | bits & ((1 << 62) - 1)
-    return str(uuid.UUID(int=number))
+    return new_ids(now, 1)[0]
+
+
+def new_ids(now: datetime, n: int) -> list[str]:
+    """Return `n` UUIDs of version 7 with the same milliseconds."""
+    time = f"{int(now.timestamp() * 1000):012x}"
+    random = secrets.token_hex(10 * n)
+    return [_uuid7(time, random[start : start + 20]) for start in range(0, 20 * n, 20)]
+
+
+def _uuid7(time: str, random: str) -> str:
+    """Write 12 hexadecimal digits of time and 20 of chance, of which two become version and variant."""
+    variant = "89ab"[int(random[3], 16) & 3]
+    return f"{time[:8]}-{time[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
 def timestamp(now: datetime) -> str:

@@ -79,8 +79,32 @@ class Features:
             return np.hstack([dense(block) for block in self.blocks])
         if len(self.blocks) == 1 and isinstance(self.blocks[0], Sparse):
             return self.blocks[0]
+        if _rows(self.blocks[0]) == 1:
+            return self._one_row()
         matrices = [b.matrix() if isinstance(b, Sparse) else sparse.csr_array(b) for b in self.blocks]
         return as_sparse(sparse.hstack(matrices, format="csr"))
+
+    def _one_row(self) -> Sparse:
+        """The same for one row, for which matrices of SciPy's would cost more than all the rest."""
+        columns: list[NDArray[np.intp]] = []
+        values: list[Dense] = []
+        start = 0
+        for block in self.blocks:
+            if isinstance(block, Sparse):
+                columns.append(block.columns + start)
+                values.append(block.values)
+                start += block.width
+            else:
+                filled = np.flatnonzero(block[0])
+                columns.append(filled + start)
+                values.append(block[0, filled])
+                start += block.shape[1]
+        whole = np.concatenate(values)
+        return Sparse(np.array([0, len(whole)]), np.concatenate(columns), whole, start)
+
+
+def _rows(block: Dense | Sparse) -> int:
+    return block.rows if isinstance(block, Sparse) else len(block)
 
 
 Form = Any  # Cells, Dense, Sparse or Features
