@@ -104,5 +104,6 @@ def active_release() -> dict[str, Any]:
         "policy": release.policy.as_json(),
         "evaluation": release.evaluation,
         "libraries": release.libraries,
+        "engine": release.engine.as_json(),
         "problem": parts.registry.problem(),
     }

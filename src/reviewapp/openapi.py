@@ -14,6 +14,7 @@ from .explain import SHOWN_TERMS
 from .finding import CURSOR
 from .policy import ACTIONS, METRICS, REASONS
 from .prediction import DECISIONS, OPTIONS, SOURCES
+from .release import COMPILED, NATIVE
 from .samples import csv_template, example_record
 from .schemas import BREAKING, MAX_BATCH, MAX_REASONS, MOVE_REASON, REASON, REFERENCE, VERDICTS, verdict_fields
 
@@ -39,6 +40,9 @@ _PROBLEMS = {  # status → when
     "503": "Not ready or busy; ask again after Retry-After seconds.",
     "507": "The disk of the ledger is full; nothing was recorded.",
 }
+
+
+_ENGINE_FACTS = {"why": TEXT, "rows": COUNT, "largest_difference": NUMBER}
 
 
 def describe(contract: Contract, predict_options: Sequence[Field], list_options: Sequence[Field]) -> dict[str, Any]:
@@ -150,6 +154,7 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
                 "policy": {"type": "object"},
                 "evaluation": {"type": "object"},
                 "libraries": {"type": "object", "additionalProperties": TEXT},
+                "engine": _object({"kind": {"type": "string", "enum": [NATIVE, COMPILED]}}, _ENGINE_FACTS),
                 "problem": NULLABLE_TEXT,
             }
         ),

@@ -96,6 +96,15 @@ class EngineChoice:
         told = {"why": self.why} if self.kind == NATIVE else {"rows": self.rows, "largest_difference": self.furthest}
         return {"kind": self.kind, **told}
 
+    def in_words(self) -> str:
+        """Return a sentence for the card."""
+        if self.kind == NATIVE:
+            return f"Requests are answered by scikit-learn itself. {self.why}"
+        return (
+            f"Requests are answered by the model's fitted parts, compiled: in {self.rows:,} comparisons with "
+            f"scikit-learn no label differed, and no figure by more than {self.furthest:.0e}."
+        )
+
     @classmethod
     def from_json(cls, document: Any) -> EngineChoice:
         """Read `engine.json`; raise ReleaseRefused where it is none."""

@@ -34,6 +34,8 @@ def card(release: Release, notes: Sequence[str]) -> str:
             "",
             f"**Policy.** {_policy(release)}",
             "",
+            f"**Engine.** {release.engine.in_words()}",
+            "",
             "**Figures** on the test part, which nothing was chosen on; in brackets 95 % intervals. Each option goes "
             "to a person below the confidence that costs it least on the calibration part.",
             "",

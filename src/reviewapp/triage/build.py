@@ -218,6 +218,8 @@ def _card(release: Release) -> str:
             f"check; the release should be rolled back once more than {policy.rollback.limit:.0%} of them are found "
             "wrong.",
             "",
+            f"**Engine.** {release.engine.in_words()}",
+            "",
             "**Figures** (parts in order of time; nothing was tuned on `test` or `later drift`).",
             "",
             "| part | option | n | accuracy | macro-F1 | Brier (0–2) | referred | cost of 100 |",
