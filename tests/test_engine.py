@@ -212,6 +212,9 @@ MODELS: dict[str, tuple[Contract, Any]] = {
 }  # fmt: skip
 
 
+LEFT_TO_OTHERS = {"main directions, three labels", "other heads: neurons"}  # BLAS adds in an order of its own
+
+
 @pytest.fixture(scope="module")
 def models() -> Callable[[str], tuple[Contract, Any]]:
     """Each model is fitted once, and wrapped as a build wraps it where it gives values."""
@@ -267,7 +270,10 @@ def test_compiled_native_alone_and_in_a_batch_are_the_same_answer(
         np.testing.assert_allclose(native.figures(rows[:1]), expected[:1], rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(compiled.figures(rows), expected, rtol=1e-9, atol=1e-9)
         alone = np.concatenate([compiled.figures([row]) for row in rows])
-        np.testing.assert_allclose(alone, expected, rtol=1e-9, atol=1e-9)
+        if name in LEFT_TO_OTHERS:
+            np.testing.assert_allclose(alone, expected, rtol=1e-9, atol=1e-9)
+        else:
+            np.testing.assert_array_equal(alone, compiled.figures(rows))
 
     check()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from itertools import accumulate
@@ -18,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from ..contract import Value
 from ..transformers import DayParts, Topics, Words, as_texts
-from .forms import Cells, Dense, Form, NotCompiled, Sparse, Step, columns_of, dense, is_nan, one_block
+from .forms import Cells, Dense, Form, NotCompiled, Sparse, Step, columns_of, dense, is_nan, one_block, product
 
 UNHEARD = "\0 no table holds this \0"
 
@@ -173,9 +172,6 @@ def weights(fitted: TfidfTransformer) -> Step:
 def _lengths(starts: NDArray[np.intp], values: Dense, norm: str) -> Any:
     """Return the length of the row that each value stands in."""
     sizes = values * values if norm == "l2" else abs(values)
-    if len(starts) == 2:
-        total = sizes.sum()
-        return math.sqrt(total) if norm == "l2" else total
     filled = np.flatnonzero(np.diff(starts))  # reduceat knows no empty row
     totals = (np.maximum if norm == "max" else np.add).reduceat(sizes, starts[filled])
     totals = np.sqrt(totals) if norm == "l2" else totals
@@ -203,7 +199,7 @@ def directions(fitted: TruncatedSVD) -> Step:
 
     def run(form: Form) -> Dense:
         form = one_block(form)
-        return form.times(weights) if isinstance(form, Sparse) else dense(form) @ weights
+        return product(form if isinstance(form, Sparse) else dense(form), weights)
 
     return run
 

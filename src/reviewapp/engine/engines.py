@@ -29,7 +29,7 @@ class Native:
 
     def __init__(self, estimator: Any, contract: Contract) -> None:
         values = contract.outcome.task == "regression"
-        self._ask = estimator.predict_interval if values else estimator.predict_proba
+        self._estimator, self._method = estimator, "predict_interval" if values else "predict_proba"
         self._contract = contract
         self._joined = Joined(self._together, most=JOINED_ROWS, size=len)
 
@@ -38,7 +38,8 @@ class Native:
 
     def _together(self, _: Any, calls: Sequence[Sequence[Record]]) -> list[Dense]:
         rows = [record for records in calls for record in records]
-        whole = np.asarray(self._ask(to_frame(self._contract, rows)), dtype=np.float64)
+        ask = getattr(self._estimator, self._method)
+        whole = np.asarray(ask(to_frame(self._contract, rows)), dtype=np.float64)
         if len(calls) == 1:
             return [whole]
         if len(whole) != len(rows):

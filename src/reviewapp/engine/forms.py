@@ -16,6 +16,7 @@ from scipy import sparse
 from ..contract import Record, Value
 
 Dense = NDArray[np.float64]  # shape (rows, columns)
+MOST_TERMS = 1 << 22  # of a product that are in memory at a time
 
 
 class NotCompiled(Exception):
@@ -58,12 +59,35 @@ class Sparse:
         places = self.columns.astype(np.int32), self.starts.astype(np.int32)
         return sparse.csr_array((self.values, *places), shape=(self.rows, self.width))
 
-    def times(self, weights: Dense) -> Dense:
-        """Return the product with a matrix of shape (width, k): shape (rows, k)."""
-        if self.rows == 1:  # a matrix of its own would cost more than the product
-            product: Dense = self.values @ weights[self.columns]
-            return product[np.newaxis]
-        return np.asarray(self.matrix() @ weights)
+
+def product(block: Dense | Sparse, weights: Dense) -> Dense:
+    """Return the product with a matrix of shape (columns, k): shape (rows, k).
+
+    Each row's terms are added in their own order, so that a row has the same digits alone and among others; BLAS and
+    SciPy do not promise that, and for one row they are no faster.
+    """
+    rows, size = _rows(block), weights.shape[1]
+    terms = len(block.columns) if isinstance(block, Sparse) else block.size
+    if terms * size > MOST_TERMS and rows > 1:
+        half = rows // 2
+        return np.vstack([product(_part(block, 0, half), weights), product(_part(block, half, rows), weights)])
+    if not isinstance(block, Sparse):
+        summed: Dense = (block[:, :, np.newaxis] * weights).sum(axis=1)
+        return summed
+    added = np.zeros((rows, size))
+    if terms:
+        filled = np.flatnonzero(np.diff(block.starts))  # reduceat knows no empty row
+        parts = block.values[:, np.newaxis] * weights[block.columns]
+        added[filled] = np.add.reduceat(parts, block.starts[filled], axis=0)
+    return added
+
+
+def _part(block: Dense | Sparse, start: int, end: int) -> Dense | Sparse:
+    if not isinstance(block, Sparse):
+        return block[start:end]
+    first, last = block.starts[start], block.starts[end]
+    starts = block.starts[start : end + 1] - first
+    return Sparse(starts, block.columns[first:last], block.values[first:last], block.width)
 
 
 @dataclass(frozen=True)

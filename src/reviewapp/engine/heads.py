@@ -37,7 +37,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from ..calibration import CalibratedClassifier, IntervalRegressor, scores_of_decisions, scores_of_shares, softmax
 from .encoding import step_of
-from .forms import Dense, Features, Form, NotCompiled, Sparse, dense, matrix, nameless
+from .forms import Dense, Features, Form, NotCompiled, Sparse, dense, matrix, nameless, product
 from .trees import bagged, boosted
 
 Head = Callable[[Form], Dense]
@@ -96,7 +96,7 @@ def _scores(weights: Dense, intercepts: Dense) -> Head:
         for block in blocks:
             width = block.width if isinstance(block, Sparse) else block.shape[1]
             part = weights[place : place + width]
-            total = total + (block.times(part) if isinstance(block, Sparse) else block @ part)
+            total = total + product(block, part)
             place += width
         return np.asarray(total)
 
