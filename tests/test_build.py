@@ -504,13 +504,7 @@ def test_a_regressor_of_ones_own_gets_intervals(folder: Path, name: str) -> None
     release = built(folder, "--data", "t.csv", "--target", "y", "--pipeline", f"own:{name}")
     assert "came fitted" not in release.card
     assert release.evaluation["results"]["test"]["model"]["r2"] > 0.99
-    assert ModelAdapter(release).outputs("model", _frame(release))[0].keys() == {"value", "low", "high"}
-
-
-def _frame(release: Release) -> Any:
-    from reviewapp.frames import to_frame
-
-    return to_frame(release.contract, [release.golden[0].input])
+    assert ModelAdapter(release).outputs("model", [release.golden[0].input])[0].keys() == {"value", "low", "high"}
 
 
 # ---- what cannot be ---------------------------------------------------------------------------------------------
@@ -725,7 +719,7 @@ def test_a_list_that_is_closed_holds_nothing_that_the_pipeline_fails_at(more: Pa
     assert (len(choices), "aside" in choices) == (40, False)
     adapter, record = ModelAdapter(release), release.golden[0].input
     for choice in choices:
-        assert adapter.outputs("model", _frame_of(release, {**record, "b": choice}))
+        assert adapter.outputs("model", [{**record, "b": choice}])
 
 
 def test_scores_of_pairs_of_labels_are_not_taken_for_scores_of_labels(more: Path) -> None:
@@ -814,16 +808,8 @@ def test_a_value_beyond_the_range_of_the_outcome_is_brought_to_it(folder: Path) 
     release = built(folder, *asked, "--contract", "contract.json")
     assert "outside of the contract's range; they are put aside" in release.card
     record = {**release.golden[0].input, "a": -1e9, "b": 1e9}
-    for output in (
-        ModelAdapter(release).outputs(option, _frame_of(release, record))[0] for option in ("model", "baseline")
-    ):
+    for output in (ModelAdapter(release).outputs(option, [record])[0] for option in ("model", "baseline")):
         assert 0 <= output["low"] <= output["value"] <= output["high"] <= 12000 or output["value"] >= 0
-
-
-def _frame_of(release: Release, record: dict[str, Any]) -> Any:
-    from reviewapp.frames import to_frame
-
-    return to_frame(release.contract, [record])
 
 
 def test_few_rows_promise_no_more_coverage_than_they_can_show(folder: Path) -> None:
