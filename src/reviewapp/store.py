@@ -32,6 +32,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Text,
@@ -48,6 +49,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from .errors import StoreBusy, StoreError, StoreFull
+from .statements import Lookups
 
 FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that several connections write
 BUSY_SECONDS = 15  # SQLite lets its waiters poll, without a queue: under load one of many may wait long for its turn
@@ -248,11 +250,13 @@ class Store:
         self._read_only = read_only
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._lookups = Lookups()
         os.register_at_fork(after_in_child=self._forget_parent)
 
     def _forget_parent(self) -> None:
         """A child must not touch the parent's connections, not even to close them."""
         self._lock = threading.Lock()
+        self._lookups.forget_parent()
         if self._engine is not None:
             self._engine.dispose(close=False)
 
@@ -274,6 +278,14 @@ class Store:
         with _translated(), self.engine.execution_options(begin="BEGIN").begin() as connection:
             yield connection
 
+    def lookup(self, clause: Select[Any], **values: Any) -> tuple[Any, ...] | None:
+        """Return the first row of what is committed now, as the driver gives it, or None.
+
+        For what every request reads: `clause` is made once, with a bindparam of the name of each of the values.
+        """
+        with _translated():
+            return self._lookups.first(self.engine, clause, values)
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection whose changes are durable when the block ends, all or none."""
@@ -288,6 +300,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connections of this process."""
+        self._lookups.close()
         if self._engine is not None:
             self._engine.dispose()
 
