@@ -10,7 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,10 @@ from sqlalchemy.pool import QueuePool
 from .errors import StoreBusy, StoreError, StoreFull
 from .statements import Lookups
 
+SQLITE_BUSY = 5  # the primary result code
 FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that several connections write
-BUSY_SECONDS = 15  # SQLite lets its waiters poll, without a queue: under load one of many may wait long for its turn
+BUSY_SECONDS = 15  # how long a turn to write is waited for
+FIRST_STEP, LONGEST_STEP = 50e-6, 500e-6  # seconds between two tries to get it from another process
 POOL = 32  # connections of one process; more threads than this wait for one
 
 metadata = MetaData(
@@ -248,14 +251,16 @@ class Store:
             raise StoreError("REVIEWAPP_DATABASE_URL must name an SQLite file; this version keeps its ledger there.")
         self.path = Path(self.url.database)
         self._read_only = read_only
-        self._lock = threading.Lock()
+        self._lock, self._writer = threading.Lock(), threading.Lock()
+        self._until = 0.0  # how long whoever holds `_writer` waits, on the monotonic clock
         self._engine: Engine | None = None
+        self._reads: Engine | None = None  # the same that begins to read
         self._lookups = Lookups()
         os.register_at_fork(after_in_child=self._forget_parent)
 
     def _forget_parent(self) -> None:
         """A child must not touch the parent's connections, not even to close them."""
-        self._lock = threading.Lock()
+        self._lock, self._writer = threading.Lock(), threading.Lock()
         self._lookups.forget_parent()
         if self._engine is not None:
             self._engine.dispose(close=False)
@@ -266,7 +271,8 @@ class Store:
             with self._lock:
                 if self._engine is None:
                     url = self.url.render_as_string(hide_password=False)
-                    engine = _sqlite_engine(url, self.path, read_only=self._read_only)
+                    engine = _sqlite_engine(url, self.path, lambda: self._until, read_only=self._read_only)
+                    self._until = time.monotonic() + BUSY_SECONDS
                     with _one_process_at_a_time(self.path.parent), _translated(), engine.begin() as connection:
                         _upgrade(connection, only_check=self._read_only)
                     self._engine = engine
@@ -275,8 +281,11 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the store."""
-        with _translated(), self.engine.execution_options(begin="BEGIN").begin() as connection:
-            yield connection
+        with _translated():
+            if self._reads is None:
+                self._reads = self.engine.execution_options(begin="BEGIN")
+            with self._reads.begin() as connection:
+                yield connection
 
     def lookup(self, clause: Select[Any], **values: Any) -> tuple[Any, ...] | None:
         """Return the first row of what is committed now, as the driver gives it, or None.
@@ -288,9 +297,19 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Give a connection whose changes are durable when the block ends, all or none."""
-        with _translated(), self.engine.begin() as connection:
-            yield connection
+        """Give a connection whose changes are durable when the block ends, all or none.
+
+        One thread at a time goes for the turn that all processes share, so that the others wait without trying.
+        """
+        until = time.monotonic() + BUSY_SECONDS
+        if not self._writer.acquire(timeout=BUSY_SECONDS):
+            raise _busy()
+        try:
+            engine, self._until = self.engine, until
+            with _translated(), engine.begin() as connection:
+                yield connection
+        finally:
+            self._writer.release()
 
     def check_writable(self, written_at: str) -> None:
         """Write and commit one row; raise StoreBusy or StoreFull where that does not work."""
@@ -305,7 +324,7 @@ class Store:
             self._engine.dispose()
 
 
-def _sqlite_engine(url: str, path: Path, *, read_only: bool) -> Engine:
+def _sqlite_engine(url: str, path: Path, until: Callable[[], float], *, read_only: bool) -> Engine:
     if dbapi2.sqlite_version_info < FIXED_SQLITE:
         raise StoreError(f"SQLite {dbapi2.sqlite_version} has the WAL-reset bug; install pysqlite3 0.6.1 or newer.")
     if read_only and not path.is_file():
@@ -337,10 +356,36 @@ def _sqlite_engine(url: str, path: Path, *, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        immediate = "BEGIN" if read_only else "BEGIN IMMEDIATE"
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", immediate))
+        if read_only or "begin" in connection.get_execution_options():
+            connection.exec_driver_sql("BEGIN")
+        else:
+            _begin_to_write(connection, until())
 
     return engine
+
+
+def _begin_to_write(connection: Connection, until: float) -> None:
+    """Begin as the one that writes, tried again in short steps until a monotonic time.
+
+    SQLite's own steps grow to 100 ms: under load, other processes write again and again in each of them.
+    """
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        step = FIRST_STEP
+        while time.monotonic() < until:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except dbapi2.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF != SQLITE_BUSY:
+                    break
+            else:
+                return
+            time.sleep(step)
+            step = min(1.5 * step, LONGEST_STEP)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the last try raises what stands in the way
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={BUSY_SECONDS}000")
 
 
 def _upgrade(connection: Connection, *, only_check: bool) -> None:
@@ -375,6 +420,10 @@ def _one_process_at_a_time(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _busy() -> StoreBusy:
+    return StoreBusy("The ledger cannot be reached or is locked; nothing was recorded.", retry_after=1)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn the driver's errors into ours: what is full, what is busy; a broken statement stays what it is."""
@@ -384,7 +433,7 @@ def _translated() -> Iterator[None]:
         reason = str(error.orig)
         if "full" in reason:
             raise StoreFull("The disk of the ledger is full; nothing was recorded.", retry_after=30) from error
-        raise StoreBusy("The ledger cannot be reached or is locked; nothing was recorded.", retry_after=1) from error
+        raise _busy() from error
     except DBAPIError as error:
         if error.connection_invalidated or "malformed" in str(error.orig) or "not a database" in str(error.orig):
             raise StoreBusy("The ledger's file is damaged; restore a backup.", retry_after=30) from error
