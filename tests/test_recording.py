@@ -13,7 +13,8 @@ from sqlalchemy import Connection, event, insert, select
 from reviewapp.errors import NotFound, StoreBusy
 from reviewapp.ledger import TOGETHER, Ledger
 from reviewapp.prediction import Call, IdempotencyKey, Prediction
-from reviewapp.store import Store, idempotency_keys, predictions, probe, queue
+from reviewapp.store import Store
+from reviewapp.tables import idempotency_keys, predictions, probe, queue
 
 from .conftest import Clock
 from .test_joining import LONG, until

@@ -12,7 +12,8 @@ from sqlalchemy import bindparam, create_engine, insert, select
 
 from reviewapp.errors import StoreBusy
 from reviewapp.statements import Statement
-from reviewapp.store import Store, predictions, probe
+from reviewapp.store import Store
+from reviewapp.tables import predictions, probe
 
 NUMBERS = select(probe.c.written_at, probe.c.id).where(probe.c.id == bindparam("id"), probe.c.id < 9).limit(1)
 

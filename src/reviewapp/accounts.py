@@ -13,7 +13,8 @@ from sqlalchemy import bindparam, insert, or_, select, update
 
 from .errors import UsageError
 from .prediction import new_id, timestamp, utcnow
-from .store import Store, sessions, sign_in_links, tokens
+from .store import Store
+from .tables import sessions, sign_in_links, tokens
 
 ROLES = ("submit", "review", "admin")  # each may do all that the ones before it may
 LINK_LIFE = timedelta(hours=1)

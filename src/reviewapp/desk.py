@@ -21,7 +21,8 @@ from .errors import Conflict
 from .policy import REASONS
 from .prediction import Prediction, timestamp, utcnow
 from .statements import statement
-from .store import Store, blind_openings, predictions, queue, verdicts
+from .store import Store
+from .tables import blind_openings, predictions, queue, verdicts
 
 LEASE = timedelta(minutes=15)
 AUDIT = "audit"  # why an automatic answer waits; others wait for the first reason of their decision

@@ -23,7 +23,8 @@ from .release import ReleaseId
 from .reviews import Reader, Reviews
 from .stages import stage
 from .statements import statement
-from .store import Store, idempotency_keys, predictions, verdicts
+from .store import Store
+from .tables import idempotency_keys, predictions, verdicts
 
 KEY_LIFE = timedelta(hours=24)  # how long an Idempotency-Key is remembered
 TOGETHER = 100  # predictions of calls that share a commit; a call of more has one of its own

@@ -26,7 +26,8 @@ from .difference import Difference, differences
 from .errors import BreakingChange, Conflict, Flaw, NotFound, NotReady, ReleaseRefused, UsageError
 from .prediction import timestamp, utcnow
 from .release import Release, ReleaseId
-from .store import Store, release_events
+from .store import Store
+from .tables import release_events
 
 MOVES = ("promoted", "rolled_back")
 BREAKING_CHANGE = "breaking_change"  # the code of a flaw
