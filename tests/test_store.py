@@ -37,10 +37,16 @@ def test_settings_are_the_durable_ones(new_store: Store) -> None:
     with new_store.reading() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
         }
         version = tuple(map(int, connection.exec_driver_sql("select sqlite_version()").scalar().split(".")))
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15000}
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 15000,
+        "wal_autocheckpoint": 4000,
+    }
     assert version >= (3, 51, 3)
 
 
