@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2
 from sqlalchemy import bindparam, create_engine, insert, select
+from sqlalchemy.exc import IntegrityError
 
-from reviewapp.errors import StoreBusy
+from reviewapp.errors import StoreBusy, StoreFull
 from reviewapp.statements import Statement
 from reviewapp.store import Store
 from reviewapp.tables import predictions, probe
@@ -113,6 +114,20 @@ def test_values_are_written_as_sqlalchemy_writes_them(store: Store) -> None:
     made = Statement(insert(predictions).values({name: bindparam(name) for name in names}), store.engine.dialect)
     with store.writing() as connection:
         connection.execute(insert(predictions), row | {"id": "one"})
-        connection.exec_driver_sql(made.sql, made.values(row | {"id": "two"}))
+        made.run(connection, [made.values(row | {"id": "two"})])
         raw = [found[2:] for found in connection.exec_driver_sql("SELECT * FROM predictions ORDER BY seq")]
     assert raw[0] == raw[1]
+
+
+def test_errors_of_a_statement_are_those_of_the_store(store: Store) -> None:
+    made = Statement(insert(probe).values(id=bindparam("id"), written_at=bindparam("at")), store.engine.dialect)
+    with pytest.raises(IntegrityError, match="UNIQUE") as refused, store.writing() as connection:
+        made.run(connection, [(1, "x"), (1, "secret")])
+    assert "secret" not in str(refused.value)
+    assert store.lookup(NUMBERS, id=1) is None
+    with store.reading() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(StoreFull), store.writing() as connection:
+        made.run(connection, [(1, "x" * 100_000)])

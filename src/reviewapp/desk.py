@@ -69,7 +69,7 @@ def join(connection: Connection, made: Iterable[Prediction], *, front: bool = Fa
         return
     joins = statement(_TO_FRONT if front else _TO_END, connection.dialect)
     rows = [joins.values({"prediction_id": one.id, "why": [*one.reasons, AUDIT][0]}) for one in waiting]
-    connection.exec_driver_sql(joins.sql, rows)
+    joins.run(connection, rows)
 
 
 def leave(connection: Connection, prediction_id: str) -> None:

@@ -71,7 +71,7 @@ class Ledger:
     def _keep_all(self, connection: Connection, additions: Sequence[_Addition]) -> Sequence[None]:
         rows = [row for addition in additions for row in addition.rows]
         if rows:
-            connection.exec_driver_sql(statement(_KEEP, connection.dialect).sql, rows)
+            statement(_KEEP, connection.dialect).run(connection, rows)
             desk.join(connection, [one for addition in additions for one in addition.made])
         for addition in additions:
             if addition.call.beside is not None:

@@ -7,12 +7,12 @@ would cost more than the database does.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Dialect, Engine, Insert, Select
+from sqlalchemy import Connection, Dialect, Engine, Insert, Select
 from sqlalchemy.exc import DBAPIError
 
 
@@ -36,6 +36,14 @@ class Statement:
             value = named[name] if fixed is None else fixed
             row.append(value if process is None else process(value))
         return tuple(row)
+
+    def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Execute it for each of some values, in the transaction of a connection; raises SQLAlchemy's errors."""
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.executemany(self.sql, rows)
+        except Exception as error:
+            raise _wrapped(self.sql, error, connection.dialect) from error
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +84,7 @@ class Lookups:
         try:
             rows = kept.execute(asked.sql, given).fetchall()
         except Exception as error:
-            raise DBAPIError.instance(asked.sql, given, error, kept.errors) from error
+            raise _wrapped(asked.sql, error, engine.dialect) from error
         return rows[0] if rows else None
 
     def close(self) -> None:
@@ -95,7 +103,11 @@ class _Kept:
         connection = engine.raw_connection()
         driver: Any = connection.driver_connection
         connection.detach()
-        self.errors = engine.dialect.loaded_dbapi.Error
         self.execute: Callable[..., Any] = driver.execute
         self.close: Callable[[], None] = driver.close
         self._connection = connection
+
+
+def _wrapped(sql: str, error: Exception, dialect: Dialect) -> BaseException:
+    """Return an error of the driver as SQLAlchemy raises it; the values stay untold."""
+    return DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, hide_parameters=True, dialect=dialect)
