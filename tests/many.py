@@ -18,7 +18,7 @@ from reviewapp.config import load_settings
 from reviewapp.factory import make_parts
 from reviewapp.parts import Parts
 from reviewapp.prediction import Call, Prediction, new_id, timestamp, utcnow
-from reviewapp.store import predictions, queue, verdicts
+from reviewapp.tables import predictions, queue, verdicts
 from reviewapp.triage.generator import generate
 
 BATCH = 1000

@@ -22,7 +22,8 @@ from reviewapp.config import load_settings
 from reviewapp.factory import make_parts
 from reviewapp.ledger import Ledger
 from reviewapp.prediction import Call, utcnow
-from reviewapp.store import Store, predictions
+from reviewapp.store import Store
+from reviewapp.tables import predictions
 from reviewapp.triage.generator import generate
 
 from .many import fill, moved

@@ -16,7 +16,7 @@ from reviewapp.config import load_settings
 from reviewapp.factory import make_parts
 from reviewapp.release import Release
 from reviewapp.samples import valid_record
-from reviewapp.store import uploads
+from reviewapp.tables import uploads
 from reviewapp.triage import generator
 
 from .browser import DESK, MARKS, PHONE, Open, flaws, tab_to, watched

@@ -15,7 +15,7 @@ from reviewapp.errors import NotReady
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.prediction import Call
 from reviewapp.release import Release, ReleaseId
-from reviewapp.store import predictions, verdicts
+from reviewapp.tables import predictions, verdicts
 
 from .page import JSON, Page
 

@@ -29,7 +29,8 @@ from reviewapp.monitoring import (
 from reviewapp.policy import RollbackRule
 from reviewapp.prediction import Call, Prediction, Verdict, timestamp, utcnow
 from reviewapp.release import Release
-from reviewapp.store import Store, verdicts
+from reviewapp.store import Store
+from reviewapp.tables import verdicts
 from reviewapp.triage import generator
 
 from .conftest import Clock

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,8 @@ from sqlalchemy import Connection, create_engine, func, insert, select
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import StoreBusy, StoreError, StoreFull
 from reviewapp.registry import Registry
-from reviewapp.store import Store, metadata, predictions, probe, queue, tokens
+from reviewapp.store import Store
+from reviewapp.tables import metadata, predictions, probe, queue, tokens
 
 
 @pytest.fixture
@@ -34,10 +37,16 @@ def test_settings_are_the_durable_ones(new_store: Store) -> None:
     with new_store.reading() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
         }
         version = tuple(map(int, connection.exec_driver_sql("select sqlite_version()").scalar().split(".")))
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15000}
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 15000,
+        "wal_autocheckpoint": 4000,
+    }
     assert version >= (3, 51, 3)
 
 
@@ -165,6 +174,73 @@ def test_a_lock_held_by_another_is_busy_and_ends(store: Store, monkeypatch: pyte
         second.close()
     assert busy.value.retry_after == 1
     store.check_writable("third")
+
+
+def test_a_thread_that_waits_too_long_for_another_one_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.check_writable("first")
+    monkeypatch.setattr("reviewapp.store.BUSY_SECONDS", 0)
+    met: list[StoreBusy] = []
+
+    def write() -> None:
+        try:
+            store.check_writable("second")
+        except StoreBusy as error:
+            met.append(error)
+
+    with store.writing():
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+    assert [error.retry_after for error in met] == [1]
+    store.check_writable("third")
+
+
+def test_whoever_waits_for_its_turn_gets_it_when_the_other_one_leaves(store: Store) -> None:
+    second = Store(str(store.url))
+    for first, then in ((store, second), (store, store)):
+        with first.writing() as connection:
+            thread = threading.Thread(target=then.check_writable, args=("then",))
+            thread.start()
+            connection.exec_driver_sql("DELETE FROM probe")
+        thread.join()
+        assert store.lookup(select(probe.c.written_at)) == ("then",)
+    second.close()
+
+
+def test_waiting_to_write_leaves_the_settings_of_a_connection_as_they_were(store: Store) -> None:
+    with store.writing() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 15000
+
+
+WRITE = """
+import sys
+from reviewapp.store import Store
+with Store(sys.argv[1]).writing() as connection:
+    connection.exec_driver_sql("INSERT INTO probe (id, written_at) VALUES (1, 'half')")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_turn_of_a_process_that_is_killed_is_the_next_ones(store: Store) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(store.url)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"writing\n"
+        writer.kill()
+        writer.wait()
+    assert store.lookup(select(probe.c.written_at)) is None
+    store.check_writable("whole")
+
+
+def test_a_child_that_is_forked_while_its_parent_writes_has_no_turn_to_wait_for(store: Store) -> None:
+    with store.writing():
+        child = os.fork()
+        if child == 0:
+            os._exit(1 if store._writer.locked() else 0)
+    assert os.waitpid(child, 0)[1] == 0
+    store.check_writable("again")
 
 
 def test_a_full_disk_is_said_and_over_when_there_is_room(store: Store) -> None:

@@ -22,7 +22,7 @@ from reviewapp.parts import EXTENSION, Parts
 from reviewapp.prediction import Call
 from reviewapp.release import Release, ReleaseId
 from reviewapp.samples import as_text, csv_template, valid_record
-from reviewapp.store import blind_openings, predictions, queue, upload_rows, uploads
+from reviewapp.tables import blind_openings, predictions, queue, upload_rows, uploads
 from reviewapp.ui import uploading
 from reviewapp.uploads import BLIND, NOT_REACHED, OTHER_RELEASE, Upload
 

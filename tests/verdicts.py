@@ -8,7 +8,7 @@ from sqlalchemy import insert, select
 
 from reviewapp.parts import Parts
 from reviewapp.prediction import Call, Prediction, new_id, timestamp, utcnow
-from reviewapp.store import predictions, verdicts
+from reviewapp.tables import predictions, verdicts
 
 SIGNS = {"+": "agree", "-": "corrected", "x": "disagree", "?": "unsure"}  # and . for an answer nobody judged
 PER_COMMIT = 2000

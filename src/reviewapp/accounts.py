@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, insert, or_, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 
 from .errors import UsageError
 from .prediction import new_id, timestamp, utcnow
-from .store import Store, sessions, sign_in_links, tokens
+from .store import Store
+from .tables import sessions, sign_in_links, tokens
 
 ROLES = ("submit", "review", "admin")  # each may do all that the ones before it may
 LINK_LIFE = timedelta(hours=1)
@@ -82,8 +83,8 @@ class Accounts:
 
     def client_of_token(self, token: str) -> Client | None:
         """Return who holds a token, or None where it is unknown, expired or revoked."""
-        row = self._first(tokens, tokens.c.hash == _hash(token), self._valid_token())
-        return None if row is None else Client(row["name"], row["role"])
+        row = self._store.lookup(_TOKEN, hash=_hash(token), now=self._now())
+        return None if row is None else Client(row[0], row[1])
 
     def create_link(self, name: str, role: str) -> str:
         """Return the secret of a sign-in link that works once, for LINK_LIFE."""
@@ -111,37 +112,20 @@ class Accounts:
 
     def open_session(self, token: str) -> str | None:
         """Return the secret of a new session for the holder of a token, else None."""
-        row = self._first(tokens, tokens.c.hash == _hash(token), self._valid_token())
+        row = self._store.lookup(_TOKEN, hash=_hash(token), now=self._now())
         if row is None:
             return None
         with self._store.writing() as connection:
-            return self._open_session(connection, row["name"], row["role"], row["id"])
+            return self._open_session(connection, *row)
 
     def client_of_session(self, secret: str) -> Client | None:
         """Return who holds a session, or None where it is over, or its token is."""
-        row = self._first(
-            sessions,
-            sessions.c.hash == _hash(secret),
-            sessions.c.ended_at.is_(None),
-            sessions.c.expires_at > self._now(),
-            or_(
-                sessions.c.token_id.is_(None),
-                sessions.c.token_id.in_(select(tokens.c.id).where(self._valid_token())),
-            ),
-        )
-        return None if row is None else Client(row["name"], row["role"])
+        row = self._store.lookup(_SESSION, hash=_hash(secret), now=self._now())
+        return None if row is None else Client(*row)
 
     def end_session(self, secret: str) -> None:
         with self._store.writing() as connection:
             connection.execute(update(sessions).where(sessions.c.hash == _hash(secret)).values(ended_at=self._now()))
-
-    def _valid_token(self) -> ColumnElement[bool]:
-        unexpired = or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > self._now())
-        return tokens.c.revoked_at.is_(None) & unexpired
-
-    def _first(self, table: Table, *conditions: ColumnElement[bool]) -> Any:
-        with self._store.reading() as connection:
-            return connection.execute(select(table).where(*conditions)).mappings().first()
 
     def _open_session(self, connection: Any, name: str, role: str, token_id: str | None) -> str:
         secret = secrets.token_urlsafe(32)
@@ -155,6 +139,17 @@ class Accounts:
             )
         )
         return secret
+
+
+# Every request asks one of these two: what is revoked, ended or expired is so for the next request in every worker.
+_valid = tokens.c.revoked_at.is_(None) & or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > bindparam("now"))
+_TOKEN = select(tokens.c.name, tokens.c.role, tokens.c.id).where(tokens.c.hash == bindparam("hash"), _valid)
+_SESSION = select(sessions.c.name, sessions.c.role).where(
+    sessions.c.hash == bindparam("hash"),
+    sessions.c.ended_at.is_(None),
+    sessions.c.expires_at > bindparam("now"),
+    or_(sessions.c.token_id.is_(None), sessions.c.token_id.in_(select(tokens.c.id).where(_valid))),
+)
 
 
 def _hash(secret: str) -> str:

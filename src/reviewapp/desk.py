@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Insert, bindparam, delete, exists, func, insert, or_, select, update
 
 from .errors import Conflict
 from .policy import REASONS
 from .prediction import Prediction, timestamp, utcnow
-from .store import Store, blind_openings, predictions, queue, verdicts
+from .statements import statement
+from .store import Store
+from .tables import blind_openings, predictions, queue, verdicts
 
 LEASE = timedelta(minutes=15)
 AUDIT = "audit"  # why an automatic answer waits; others wait for the first reason of their decision
@@ -51,21 +53,23 @@ class Waiting:
         return {"left": self.left, "with_others": self.with_others, "by_reason": self.by_reason}
 
 
+def _to(place: ColumnElement[int]) -> Insert:
+    given: dict[str, Any] = {name: bindparam(name) for name in ("prediction_id", "why")}
+    return insert(queue).values(**given, place=select(place).scalar_subquery())
+
+
+_TO_END = _to(func.coalesce(func.max(queue.c.place), 0) + 1)
+_TO_FRONT = _to(func.coalesce(func.min(queue.c.place), 0) - 1)
+
+
 def join(connection: Connection, made: Iterable[Prediction], *, front: bool = False) -> None:
     """Let those predictions wait that a person must look at: behind all others, or before them."""
     waiting = [one for one in made if one.decision == "review" or one.audit]
     if not waiting:
         return
-    end = func.min(queue.c.place) if front else func.max(queue.c.place)
-    place = connection.scalar(select(func.coalesce(end, 0)))
-    step = -1 if front else 1
-    connection.execute(
-        insert(queue),
-        [
-            {"prediction_id": one.id, "why": [*one.reasons, AUDIT][0], "place": place + step * number}
-            for number, one in enumerate(waiting, 1)
-        ],
-    )
+    joins = statement(_TO_FRONT if front else _TO_END, connection.dialect)
+    rows = [joins.values({"prediction_id": one.id, "why": [*one.reasons, AUDIT][0]}) for one in waiting]
+    joins.run(connection, rows)
 
 
 def leave(connection: Connection, prediction_id: str) -> None:

@@ -8,24 +8,37 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, exists, func, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, delete, exists, func, insert, select
 
 from . import desk, search
-from .errors import Conflict, KeyReused, NotFound
+from .errors import Conflict, KeyReused, NotFound, StoreBusy, StoreFull
 from .finding import SORTS, find
+from .joining import Joined
 from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
 from .reviews import Reader, Reviews
 from .stages import stage
-from .store import Store, idempotency_keys, predictions, verdicts
+from .statements import statement
+from .store import Store
+from .tables import idempotency_keys, predictions, verdicts
 
 KEY_LIFE = timedelta(hours=24)  # how long an Idempotency-Key is remembered
+TOGETHER = 100  # predictions of calls that share a commit; a call of more has one of its own
 EXPORTED = 500  # rows that are in memory at a time
 _LOCK_SPACE = 2**62  # byte offsets in the lock file; one stands for one key
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """What one call wants to be kept; `rows` are the predictions as the driver takes them."""
+
+    made: Sequence[Prediction]
+    rows: Sequence[tuple[Any, ...]]
+    call: Call
 
 
 class Ledger:
@@ -36,32 +49,49 @@ class Ledger:
         self._clock = clock
         self._reader = Reader()
         self._locks = _KeyLocks(f"{store.path}.locks")
+        self._keep = Joined(
+            self._keep_all,
+            store.writing,
+            most=TOGETHER,
+            size=lambda addition: len(addition.rows),
+            alike=(StoreBusy, StoreFull),
+        )
 
     # ---- writing ----------------------------------------------------------------------------------------------
 
     @stage("record")
     def add_predictions(self, made: Sequence[Prediction], call: Call) -> None:
-        """Keep predictions, the key they answer to and what belongs beside them in one commit; the adapter's sink."""
-        with self._store.writing() as connection:
-            if made:
-                connection.execute(insert(predictions), [_as_row(prediction) for prediction in made])
-                desk.join(connection, made)
-            if call.beside is not None:
-                call.beside(connection)
-            if call.key is not None:
-                now = self._clock()
-                connection.execute(
-                    delete(idempotency_keys).where(idempotency_keys.c.created_at < timestamp(now - KEY_LIFE))
-                )
-                connection.execute(
-                    insert(idempotency_keys).values(
-                        client=call.key.client,
-                        key=call.key.key,
-                        fingerprint=call.key.fingerprint,
-                        prediction_ids=[prediction.id for prediction in made],
-                        created_at=timestamp(now),
-                    )
-                )
+        """Keep predictions, the key they answer to and what belongs beside them in one commit; the adapter's sink.
+
+        Calls that meet share the commit, and each is kept whole or not at all, whatever becomes of the others.
+        """
+        keeps = statement(_KEEP, self._store.engine.dialect)
+        self._keep(_Addition(made, [keeps.values(_as_row(prediction)) for prediction in made], call))
+
+    def _keep_all(self, connection: Connection, additions: Sequence[_Addition]) -> Sequence[None]:
+        rows = [row for addition in additions for row in addition.rows]
+        if rows:
+            statement(_KEEP, connection.dialect).run(connection, rows)
+            desk.join(connection, [one for addition in additions for one in addition.made])
+        for addition in additions:
+            if addition.call.beside is not None:
+                addition.call.beside(connection)
+            if addition.call.key is not None:
+                self._remember(connection, addition.call.key, addition.made)
+        return [None] * len(additions)
+
+    def _remember(self, connection: Connection, key: IdempotencyKey, made: Sequence[Prediction]) -> None:
+        now = self._clock()
+        connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < timestamp(now - KEY_LIFE)))
+        connection.execute(
+            insert(idempotency_keys).values(
+                client=key.client,
+                key=key.key,
+                fingerprint=key.fingerprint,
+                prediction_ids=[prediction.id for prediction in made],
+                created_at=timestamp(now),
+            )
+        )
 
     def add_verdict(
         self,
@@ -257,22 +287,24 @@ def _under_way() -> Conflict:
 # ---- rows -------------------------------------------------------------------------------------------------------
 
 
+_PLAIN = {
+    "id", "created_at", "option", "source", "client", "request_id", "reference", "input", "output", "decision",
+    "reasons", "warnings", "comparison", "explanation", "audit",
+}  # fmt: skip
+_KEEP = insert(predictions).values(
+    {column.name: bindparam(column.name) for column in predictions.c if column.name != "seq"}
+)
+
+
 def _as_row(prediction: Prediction) -> dict[str, Any]:
     release = prediction.release
-    row = {column.name: getattr(prediction, column.name) for column in predictions.c if column.name in _PLAIN}
-    return row | {
+    return {name: getattr(prediction, name) for name in _PLAIN} | {
         "release_name": release.name,
         "release_version": release.version,
         "release_digest": release.digest,
         "label": prediction.output.get("label"),
         "doubt": doubt(prediction.output),
     }
-
-
-_PLAIN = {
-    "id", "created_at", "option", "source", "client", "request_id", "reference", "input", "output", "decision",
-    "reasons", "warnings", "comparison", "explanation", "audit",
-}  # fmt: skip
 
 
 def prediction_of(row: RowMapping, given: Sequence[Verdict]) -> Prediction:

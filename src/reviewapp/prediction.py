@@ -127,7 +127,8 @@ class Prediction:
 class Call:
     """Who asks, how and for what: what a sink needs to know beside the predictions themselves.
 
-    `beside` makes the changes that belong into the same commit as the predictions; it is given the connection.
+    `beside` makes the changes that belong into the same commit as the predictions; it is given the connection, and may
+    be called again where that commit failed.
     """
 
     source: str = "api"

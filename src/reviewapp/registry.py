@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, insert, literal, select
 
 from . import release as releases
 from .adapter import ModelAdapter
@@ -26,7 +26,8 @@ from .difference import Difference, differences
 from .errors import BreakingChange, Conflict, Flaw, NotFound, NotReady, ReleaseRefused, UsageError
 from .prediction import timestamp, utcnow
 from .release import Release, ReleaseId
-from .store import Store, release_events
+from .store import Store
+from .tables import release_events
 
 MOVES = ("promoted", "rolled_back")
 BREAKING_CHANGE = "breaking_change"  # the code of a flaw
@@ -149,8 +150,8 @@ class Registry:
 
     def live(self) -> ReleaseId | None:
         """Return what the pointer says: the release of the last move."""
-        with self._store.reading() as connection:
-            return _live(connection)
+        row = self._store.lookup(_LAST_MOVE)
+        return None if row is None else ReleaseId(*row)
 
     def events(self) -> list[ReleaseEvent]:
         """Return the whole release log, newest first."""
@@ -298,11 +299,14 @@ def _event(row: RowMapping) -> ReleaseEvent:
     )
 
 
+_LAST_MOVE = (
+    select(release_events.c.name, release_events.c.version, release_events.c.digest)
+    .where(release_events.c.kind.in_([literal(kind) for kind in MOVES]))
+    .order_by(release_events.c.seq.desc())
+    .limit(1)
+)
+
+
 def _live(connection: Connection) -> ReleaseId | None:
-    row = connection.execute(
-        select(release_events.c.name, release_events.c.version, release_events.c.digest)
-        .where(release_events.c.kind.in_(MOVES))
-        .order_by(release_events.c.seq.desc())
-        .limit(1)
-    ).first()
-    return None if row is None else ReleaseId(row.name, row.version, row.digest)
+    row = connection.execute(_LAST_MOVE).first()
+    return None if row is None else ReleaseId(*row)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Integer, case, func, literal_column, select, 
 
 from .prediction import DECISIONS, Verdict
 from .release import ReleaseId
-from .store import predictions, verdicts
+from .tables import predictions, verdicts
 
 
 class Said(NamedTuple):

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import RowMapping, select, text
 
 from .samples import as_text
-from .store import Store, predictions
+from .store import Store
+from .tables import predictions
 
 BATCH = 2000  # rows of one transaction: under a tenth of a second
 SCANNED = 5000  # so many of the newest predictions are read for what is no word

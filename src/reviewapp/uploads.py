@@ -22,7 +22,8 @@ from .errors import Conflict, NotFound
 from .ledger import prediction_of
 from .prediction import Call, Prediction, timestamp, utcnow
 from .release import Release
-from .store import Store, predictions, upload_rows, uploads
+from .store import Store
+from .tables import predictions, upload_rows, uploads
 
 LONGEST_NAME = 200
 LATEST = 20  # so many uploads are listed

@@ -1,0 +1,197 @@
+"""The tables of the ledger, as the newest migration leaves them."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("seq", Integer, primary_key=True),  # the order that holds: a clock may jump
+    Column("id", String(36), nullable=False, unique=True),
+    Column("created_at", String(24), nullable=False),
+    Column("release_name", String(64), nullable=False),
+    Column("release_version", Integer, nullable=False),
+    Column("release_digest", String(71), nullable=False),
+    Column("option", String(16), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("client", Text, nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("reference", Text),
+    Column("input", JSON(none_as_null=True)),
+    Column("output", JSON, nullable=False),
+    Column("label", Text),
+    Column("decision", String(16), nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Column("comparison", JSON(none_as_null=True)),
+    Column("explanation", JSON(none_as_null=True)),
+    Column("audit", Boolean, nullable=False, server_default=false()),
+    Column("doubt", Float),  # how far the answer is from being sure: 1 - confidence, or the width of the interval
+    # what History filters and sorts by; each ends with the row's own number, which is the order of the pages
+    *(Index(None, name, "seq") for name in ("label", "decision", "source", "option", "audit", "reference", "doubt")),
+    Index(None, "created_at", "seq"),
+    Index(None, "release_digest", "seq", "decision", "audit"),  # monitoring counts in the index alone
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("prediction_seq", ForeignKey(predictions.c.seq), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("label", Text),
+    Column("value", Float),
+    Column("reasons", JSON, nullable=False),
+    Column("note", Text),
+    Column("author", Text, nullable=False),
+    Column("created_at", String(24), nullable=False),
+    Column("blind", Boolean, nullable=False, server_default=false()),  # given before the options were seen
+    Index(None, "prediction_seq", "seq"),
+    Index(None, "verdict", "prediction_seq"),
+    Index(None, "author", "created_at"),
+)
+
+# What waits for a person, each record once. It can be told from the two tables above; it is kept, so that the next
+# record is found at once. `place` is the order; a lease gives a record to one reviewer for a while.
+queue = Table(
+    "queue",
+    metadata,
+    Column("prediction_id", ForeignKey(predictions.c.id), primary_key=True),
+    Column("why", String(32), nullable=False),  # the first reason of the decision, or `audit`
+    Column("place", Integer, nullable=False),
+    Column("leased_to", Text),
+    Column("leased_until", String(24)),
+    Index(None, "place"),
+    Index(None, "leased_to"),
+    Index(None, "why"),
+)
+
+# Who opened a waiting record blind: what the options say is hidden from them until it is judged, also once they gave
+# it up.
+blind_openings = Table(
+    "blind_openings",
+    metadata,
+    Column("reviewer", Text, primary_key=True),
+    Column("prediction_id", ForeignKey(predictions.c.id), primary_key=True),
+    Index(None, "prediction_id"),
+)
+
+# A file that was sent on the Upload page: its rows as they came, and what became of each. `answered` counts the rows
+# that are done, from the first on; it changes in the same commit as what these rows were answered with.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("created_at", String(24), nullable=False),
+    Column("release_digest", String(71), nullable=False),
+    Column("task", String(16), nullable=False),  # of its outcome: which columns the answers have
+    Column("delimiter", String(1), nullable=False),
+    Column("header", JSON, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("answered", Integer, nullable=False),
+    Column("summary", JSON, nullable=False),
+    Index(None, "client", "created_at"),
+    Index(None, "created_at"),
+)
+
+upload_rows = Table(
+    "upload_rows",
+    metadata,
+    Column("upload_id", ForeignKey(uploads.c.id), primary_key=True),
+    Column("row", Integer, primary_key=True),  # from 1 on
+    Column("line", Integer, nullable=False),  # of the file, where the row begins
+    Column("cells", JSON, nullable=False),
+    Column("prediction_id", ForeignKey(predictions.c.id)),
+    Column("problem", Text),
+    Index(None, "upload_id", "row", sqlite_where=text("problem IS NOT NULL")),
+)
+
+release_events = Table(
+    "release_events",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),  # built, promoted, rolled_back
+    Column("name", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", String(24), nullable=False),
+    Column("breaking", Boolean, nullable=False, server_default=false()),
+    Column("differences", JSON(none_as_null=True)),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("client", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("prediction_ids", JSON, nullable=False),
+    Column("created_at", String(24), nullable=False),
+    UniqueConstraint("client", "key"),
+    Index(None, "created_at"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_at", String(24), nullable=False),
+    Column("expires_at", String(24)),
+    Column("revoked_at", String(24)),
+)
+
+sign_in_links = Table(
+    "sign_in_links",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("expires_at", String(24), nullable=False),
+    Column("used_at", String(24)),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("token_id", ForeignKey(tokens.c.id)),  # a session lives no longer than the token it was opened with
+    Column("expires_at", String(24), nullable=False),
+    Column("ended_at", String(24)),
+)
+
+probe = Table("probe", metadata, Column("id", Integer, primary_key=True), Column("written_at", String(24)))
