@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, g, request, url_for
+from flask import Blueprint, Response, g, request
 
 from . import bulk, lookups
 from .adapter import ModelAdapter
@@ -63,7 +63,7 @@ def create_prediction() -> Response:
     [made] = _predict(adapter, [record], [reference], options)
     if options["dry_run"]:
         return answer(made.as_json() | {"id": None})
-    location = url_for(".get_prediction", prediction_id=made.id)
+    location = f"{request.root_path}{request.path}/{made.id}"  # get_prediction's address
     return answer(made.as_json(), 201, {"Location": location})
 
 
