@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import chain
@@ -272,12 +272,21 @@ def check_accept(*kinds: str) -> None:
 # ---- response ---------------------------------------------------------------------------------------------------
 
 
+class _Answer(Response):
+    """A response whose headers are whole: Werkzeug need not copy them, nor look for a Location to put right."""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        return self.headers
+
+
 @stage("render")
-def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a JSON response."""
-    made = Headers(headers)
-    made.add("Content-Type", JSON_TYPE)
-    return Response(strictjson.dumps(document), status=status, headers=made)
+def answer(document: Any, status: int = 200, location: str | None = None) -> Response:
+    """Return a JSON response; `location` is a path of this service, percent-encoded."""
+    headers = Headers()
+    headers.add("Content-Type", JSON_TYPE)
+    if location is not None:
+        headers.add("Location", location)
+    return _Answer(strictjson.dumps(document), status=status, headers=headers)
 
 
 def stream(pieces: Iterator[bytes], kind: str) -> Response:
