@@ -3,12 +3,14 @@
 import gzip
 import io
 import json
+import shutil
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from reviewapp.factory import create_app
+from reviewapp.parts import EXTENSION
 from reviewapp.protocol import drain
 
 PATH = "/predictions"
@@ -184,3 +186,23 @@ def test_forwarded_headers_count_only_behind_the_stated_proxies(tmp_path: Any) -
     headers = {"X-Forwarded-Host": "reviewapp.example", "X-Forwarded-Prefix": "/review"}
     page = behind.test_client().get("/sign-in", headers=headers)
     assert 'action="/review/sign-in"' in page.text
+
+
+def test_the_address_of_a_prediction_lies_below_the_prefix_that_the_proxy_states(
+    tmp_path: Any, live_database: Any, releases_root: Any, example: dict[str, Any]
+) -> None:
+    (tmp_path / "instance").mkdir()
+    shutil.copy(live_database, tmp_path / "instance" / "reviewapp.sqlite3")
+    app = create_app({"instance": tmp_path / "instance", "releases": releases_root, "proxies": 1})
+    parts = app.extensions[EXTENSION]
+    headers = {"Authorization": f"Bearer {parts.accounts.create_token('a', 'submit')}"}
+    for prefix in ("", "/review", "/pr%C3%BCfen"):
+        sent = headers | {"X-Forwarded-Prefix": prefix}
+        made = app.test_client().post("/api/v1/predictions", json={"input": example}, headers=sent)
+        assert made.headers["Location"] == f"{prefix}/api/v1/predictions/{made.json['id']}"
+    parts.store.close()
+
+
+def test_options_may_say_nothing_and_are_checked_each_time(api: Any, example: dict[str, Any]) -> None:
+    for query, status in (("", 201), ("?", 201), ("?dry_run=true", 200), ("?dry_run=perhaps", 422), ("", 201)):
+        assert api("post", f"/predictions{query}", json={"input": example}).status_code == status

@@ -1,14 +1,26 @@
 """The envelopes around records: one request, a batch, a verdict, a move; every mistake at once, with its pointer."""
 
+import random
 import time
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reviewapp.contract import Outcome
 from reviewapp.errors import InvalidInput, pointer
-from reviewapp.samples import example_record
-from reviewapp.schemas import batch_request, move_request, prediction_request, promote_request, verdict_request
+from reviewapp.samples import as_text, broken_requests, example_record, valid_record
+from reviewapp.schemas import (
+    RecordSchema,
+    batch_request,
+    form_schema,
+    move_request,
+    prediction_request,
+    promote_request,
+    verdict_request,
+)
 
 from .conftest import EVERY_KIND
 
@@ -131,3 +143,61 @@ def test_mistakes_come_in_the_order_of_the_contract_then_unknown_members_by_name
     found = mistakes(prediction_request(EVERY_KIND).load, {"input": unknown})
     required = [pointer("input", field.name) for field in EVERY_KIND.fields if field.required]
     assert [at for at, _ in found] == required + [f"/input/{name}" for name in sorted(unknown)]
+
+
+# ---- a right record is checked quickly, and comes out as marshmallow would give it ------------------------------
+
+ODD = [None, True, 0, 1, -1, 3.0, 3.7, -0.0, 1e300, 2**70, "", "3", "x", "a\x00b", "x" * 300, [], {}, {"a": 1}]
+BROKEN = [one.record for one in broken_requests(EVERY_KIND, random.Random(3)) if isinstance(one.record, dict)]
+ODD += [record[name] for record in BROKEN for name in EVERY_KIND.names if name in record]
+
+
+@st.composite
+def records(draw: Any) -> Any:
+    """Right records, and records in which members are odd, missing or unknown, or which are none."""
+    record: Any = valid_record(EVERY_KIND, random.Random(draw(st.integers(0, 10_000))))
+    for name in draw(st.lists(st.sampled_from([*EVERY_KIND.names, "unknown", "f0"]), max_size=2)):
+        record[name] = draw(st.sampled_from(ODD))
+    for name in draw(st.lists(st.sampled_from(EVERY_KIND.names), max_size=1)):
+        record.pop(name, None)
+    return draw(st.sampled_from([record, record, record, record, [record], None, list(record.items())]))
+
+
+def outcome(load: Any, *given_: Any) -> Any:
+    """What comes out, kinds of values and order included, or every mistake with its words."""
+    try:
+        return repr(load(*given_))
+    except InvalidInput as error:
+        return error.errors
+
+
+def by_marshmallow(load: Any, *given_: Any) -> Any:
+    with patch.object(RecordSchema, "quick", return_value=None):
+        return outcome(load, *given_)
+
+
+@given(records(), st.sampled_from([{}, {"reference": "A-1"}, {"reference": None}, {"reference": 5}, {"more": 1}]))
+def test_a_request_is_accepted_or_refused_just_as_marshmallow_does(record: Any, beside: dict[str, Any]) -> None:
+    load = prediction_request(EVERY_KIND).load
+    assert outcome(load, {"input": record} | beside) == by_marshmallow(load, {"input": record} | beside)
+
+
+@given(st.lists(records(), max_size=3))
+def test_a_batch_is_accepted_or_refused_just_as_marshmallow_does(rows: list[Any]) -> None:
+    load = batch_request(EVERY_KIND).load
+    for body in ({"inputs": rows}, {"inputs": rows, "more": 1}):
+        assert outcome(load, body) == by_marshmallow(load, body)
+
+
+@given(records())
+def test_a_form_is_accepted_or_refused_just_as_marshmallow_does(record: Any) -> None:
+    load = form_schema(EVERY_KIND).load
+    texts = {name: as_text(value) for name, value in record.items()} if isinstance(record, dict) else record
+    assert outcome(load, texts, "/input") == by_marshmallow(load, texts, "/input")
+
+
+def test_a_right_request_needs_no_walk_through_marshmallow() -> None:
+    example = example_record(EVERY_KIND)
+    with patch("marshmallow.Schema.load", side_effect=AssertionError):
+        assert prediction_request(EVERY_KIND).load({"input": example, "reference": "A-1"}) == (example, "A-1")
+        assert batch_request(EVERY_KIND).load({"inputs": [example] * 3}) == [example] * 3

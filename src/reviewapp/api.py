@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, g, request, url_for
+from flask import Blueprint, Response, g, request
+from werkzeug.urls import iri_to_uri
 
 from . import bulk, lookups
 from .adapter import ModelAdapter
@@ -63,8 +64,8 @@ def create_prediction() -> Response:
     [made] = _predict(adapter, [record], [reference], options)
     if options["dry_run"]:
         return answer(made.as_json() | {"id": None})
-    location = url_for(".get_prediction", prediction_id=made.id)
-    return answer(made.as_json(), 201, {"Location": location})
+    prefix = request.root_path and iri_to_uri(request.root_path)
+    return answer(made.as_json(), 201, f"{prefix}{request.path}/{made.id}")  # get_prediction's address
 
 
 @api.post("/predictions/batch")

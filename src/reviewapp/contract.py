@@ -79,6 +79,9 @@ class Field:
         if problem:
             raise ContractError(f"Field {self.name!r}: {problem}")
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # what is compiled from fields is looked up by them, with each request
+
     @property
     def label(self) -> str:
         """What a person reads: the title, else the name, else a word for the nameless column."""

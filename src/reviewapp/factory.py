@@ -68,16 +68,21 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         instance_path=str(settings.instance),
     )
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
-    app.extensions[EXTENSION] = make_parts(settings)
-    app.before_request(protocol.begin_request)
-    app.before_request(security.check_host)
-    app.before_request(security.guard)
+    app.extensions[EXTENSION] = parts = make_parts(settings)
+
+    @app.before_request
+    def begin() -> None:  # one function: each that Flask calls costs more than what these do
+        protocol.begin_request()
+        security.check_host(settings.hosts)
+        security.guard(parts)
+
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
     for blueprint in (api, health, ui):
         app.register_blueprint(blueprint)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     security.check_guards(app)
+    app.wsgi_app = security.bind_browsers(app.wsgi_app)  # type: ignore[assignment]
     if settings.proxies:
         n = settings.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
@@ -97,13 +102,13 @@ def make_parts(settings: Settings) -> Parts:
 
 
 def _finish(response: Response) -> Response:
-    response.headers["X-Request-ID"] = protocol.request_id()
+    response.headers.add("X-Request-ID", protocol.request_id())
     timing = server_timing()
     if timing is not None:
-        response.headers["Server-Timing"] = timing
+        response.headers.add("Server-Timing", timing)
     if response.status_code == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    security.add_headers(response)
+    security.forbid_caches(response)
     return response
 
 

@@ -7,16 +7,20 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 from urllib.parse import parse_qsl
 
 from flask import Request, Response, g, has_request_context, request
+from flask.globals import request_ctx
 from gunicorn.http.errors import ParseException
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
+from werkzeug.http import parse_options_header
 
 from . import strictjson
 from .contract import Field
@@ -55,7 +59,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 def begin_request() -> None:
     """Take over the caller's request id, or make one; a value that does not belong into a log is replaced."""
-    given = request.headers.get("X-Request-ID", "")
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
     g.body = g.client = None
     begin()
@@ -79,31 +83,35 @@ def read_json(limit: int) -> Any:
 
 def check_kind(*kinds: str) -> str:
     """Return which of the kinds the body is of; raise UnsupportedMediaType where it is none, or not in UTF-8."""
-    if request.mimetype not in kinds or request.mimetype_params.get("charset", "utf-8").lower() not in (
-        "utf-8",
-        "utf8",
-    ):
+    kind, charset = _kind_and_charset(request.environ.get("CONTENT_TYPE", ""))
+    if kind not in kinds or charset not in ("utf-8", "utf8"):
         raise UnsupportedMediaType(f"Send Content-Type: {' or '.join(kinds)}, in UTF-8.")
-    return request.mimetype
+    return kind
+
+
+@lru_cache(maxsize=32)  # callers send the same few again and again
+def _kind_and_charset(content_type: str) -> tuple[str, str]:
+    kind, options = parse_options_header(content_type)
+    return kind.lower(), options.get("charset", "utf-8").lower()
 
 
 @stage("parse")
 def read_body(limit: int) -> bytes:
     """Return the body, `limit` bytes at most; raise TooLarge, or BadRequest where it breaks off."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    asked = request_ctx.request  # the request itself: each use of the proxy would look it up anew
+    length = asked.content_length
+    if asked.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
-    if (request.content_length or 0) > limit:
+    if (length or 0) > limit:
         raise too_large(limit)
-    body = bytearray()
     with _patience(BODY_PAUSE):
-        for chunk in _chunks(request, limit + 1):
-            body += chunk
+        body = b"".join(_chunks(asked, limit + 1))
     if len(body) > limit:
         raise too_large(limit)
-    if request.content_length is not None and len(body) < request.content_length:
+    if length is not None and len(body) < length:
         raise BadRequest("The body is shorter than its Content-Length says.")
-    g.body = whole = bytes(body)
-    return whole
+    g.body = body
+    return body
 
 
 @stage("parse")
@@ -217,11 +225,16 @@ def _chunks(source: Request, most: int) -> Iterator[bytes]:
 
 def read_query(fields: Sequence[Field]) -> dict[str, Any]:
     """Return the query options, checked like any input; mistakes are pointed at under /query."""
-    return RecordSchema(fields, text=True).load(query_texts(), "/query")
+    return _query_schema(tuple(fields)).load(query_texts(), "/query")
+
+
+_query_schema = lru_cache(maxsize=64)(partial(RecordSchema, text=True))  # few routes, each with options of its own
 
 
 def query_texts() -> dict[str, str]:
     """Return the query options as they were sent, each once."""
+    if not request.environ.get("QUERY_STRING"):
+        return {}
     _refuse_twice("query", [name for name, _ in request.args.items(multi=True)])
     return request.args.to_dict()
 
@@ -249,6 +262,8 @@ def wants_json() -> bool:
 
 def check_accept(*kinds: str) -> None:
     """Refuse a client that says it can read none of the kinds; the first is what the route answers with."""
+    if request.environ.get("HTTP_ACCEPT", "*/*") == "*/*":
+        return
     accepted = request.accept_mimetypes
     if accepted and not any(accepted[kind] for kind in kinds):
         raise NotAcceptable(f"This route answers with {kinds[0]}.")
@@ -257,10 +272,21 @@ def check_accept(*kinds: str) -> None:
 # ---- response ---------------------------------------------------------------------------------------------------
 
 
+class _Answer(Response):
+    """A response whose headers are whole: Werkzeug need not copy them, nor look for a Location to put right."""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        return self.headers
+
+
 @stage("render")
-def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a JSON response."""
-    return Response(strictjson.dumps(document), status=status, mimetype=JSON_TYPE, headers=dict(headers or {}))
+def answer(document: Any, status: int = 200, location: str | None = None) -> Response:
+    """Return a JSON response; `location` is a path of this service, percent-encoded."""
+    headers = Headers()
+    headers.add("Content-Type", JSON_TYPE)
+    if location is not None:
+        headers.add("Location", location)
+    return _Answer(strictjson.dumps(document), status=status, headers=headers)
 
 
 def stream(pieces: Iterator[bytes], kind: str) -> Response:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Flask, current_app, g, request
+from flask import Flask, Request, current_app, g, request
+from flask.globals import request_ctx
 from werkzeug.wrappers import Response
 
 from .accounts import ROLES, Client
 from .errors import BadRequest, Forbidden, Unauthenticated
-from .parts import parts
+from .parts import Parts
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 COOKIE = "reviewapp_session"
 EVERYBODY = "everybody"
 NOBODY_ASKED = Client("anonymous", "admin")  # who everybody is where sign-in is switched off (loopback only)
-_HEADERS = {
-    "Content-Security-Policy": (
+_HEADERS = [
+    (
+        "Content-Security-Policy",
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+]
 
 _PORT = re.compile(r":[0-9]*$")
 
@@ -54,14 +59,15 @@ def check_guards(app: Flask) -> None:
         raise RuntimeError(f"routes without needs(…): {', '.join(unguarded)}")
 
 
-def check_host() -> None:
+def check_host(hosts: Collection[str]) -> None:
     """Refuse a request that names a host we do not answer for, in its Host or in an absolute target (RFC 9112, 3.2.2).
 
     Werkzeug's own TRUSTED_HOSTS cannot name an IPv6 address.
     """
-    target = request.environ.get("RAW_URI", "")
-    host = urlsplit(target).netloc if "://" in target.partition("?")[0] else request.environ.get("HTTP_HOST", "")
-    if _PORT.sub("", host).lower() not in parts.settings.hosts:
+    environ = request.environ
+    target = environ.get("RAW_URI", "")
+    host = urlsplit(target).netloc if "://" in target.partition("?")[0] else environ.get("HTTP_HOST", "")
+    if _PORT.sub("", host).lower() not in hosts:
         raise foreign_host()
 
 
@@ -69,28 +75,31 @@ def foreign_host() -> BadRequest:
     return BadRequest("The Host of this request is not one that this service answers for (REVIEWAPP_HOSTS).")
 
 
-def guard() -> None:
+def guard(parts: Parts) -> None:
     """Before every request: refuse who is not known, whose role is too low, and what comes from another site."""
-    view = current_app.view_functions.get(request.endpoint or "")
+    asked = request_ctx.request  # the request itself: each use of the proxy would look it up anew
+    view = current_app.view_functions.get(asked.endpoint or "")
     if view is None:  # no such route or method; the router's own answer follows, on a page that knows its reader
-        if not request.path.startswith("/api/"):
-            g.client = _client()
+        if not asked.path.startswith("/api/"):
+            g.client = _client(parts, asked)
         return
-    if request.method not in ("GET", "HEAD"):
-        _check_origin()
+    if asked.method not in ("GET", "HEAD"):
+        _check_origin(asked)
     role = getattr(view, "role", "")
-    if role != EVERYBODY or request.blueprint == "ui":
-        g.client = _client()
+    page = asked.blueprint == "ui"
+    if role == EVERYBODY and not page:
+        return
+    g.client = known = _client(parts, asked)
     if role == EVERYBODY:
         return
-    if g.client is None:
+    if known is None:
         raise Unauthenticated(
             "Sign in, or send Authorization: Bearer <token>."
-            if request.blueprint == "ui"
+            if page
             else "Send Authorization: Bearer <token>; `reviewapp token create` makes one."
         )
-    if not g.client.may(role):
-        raise Forbidden(f"This needs the role {role}; yours is {g.client.role}.")
+    if not known.may(role):
+        raise Forbidden(f"This needs the role {role}; yours is {known.role}.")
 
 
 def client() -> Client:
@@ -105,35 +114,45 @@ def known_client() -> Client | None:
     return known
 
 
-def _client() -> Client | None:
+def _client(parts: Parts, asked: Request) -> Client | None:
     if parts.settings.auth == "off":
         return NOBODY_ASKED
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = asked.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return parts.accounts.client_of_token(token.strip())
-    if request.blueprint in ("ui", None) and COOKIE in request.cookies:
-        return parts.accounts.client_of_session(request.cookies[COOKIE])
+    if asked.blueprint in ("ui", None) and COOKIE in asked.cookies:
+        return parts.accounts.client_of_session(asked.cookies[COOKIE])
     return None
 
 
-def _check_origin() -> None:
+def _check_origin(asked: Request) -> None:
     """Refuse a change that another site's page sent along with our cookie (Sec-Fetch-Site, else Origin)."""
-    site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin")
+    site = asked.environ.get("HTTP_SEC_FETCH_SITE")
+    origin = asked.environ.get("HTTP_ORIGIN")
     if site is not None:
         same = site in ("same-origin", "none")
     else:
-        same = origin is None or urlsplit(origin).netloc == request.host
+        same = origin is None or urlsplit(origin).netloc == asked.host
     if not same:
         raise Forbidden("This change was sent by the page of another site.")
 
 
-def add_headers(response: Response) -> None:
-    """After every request: what a browser may do with the answer; nothing of ours is kept in a shared cache."""
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    if request.endpoint != "static":
-        response.headers.setdefault("Cache-Control", "no-store")
+def bind_browsers(wsgi_app: WSGIApplication) -> WSGIApplication:
+    """Wrap the app so that every answer says what a browser may do with it."""
+
+    def bound(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, headers + _HEADERS, *error)
+
+        return wsgi_app(environ, start)
+
+    return bound
+
+
+def forbid_caches(response: Response) -> None:
+    """After every request: nothing of ours is kept in a shared cache."""
+    if request.endpoint != "static" and "Cache-Control" not in response.headers:
+        response.headers.add("Cache-Control", "no-store")
 
 
 def keep_session(response: Response, secret: str) -> None:

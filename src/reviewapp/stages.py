@@ -6,12 +6,16 @@ the caller in the `Server-Timing` header (W3C), so the same figures can be read 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
+from functools import wraps
 from time import perf_counter
+from typing import ParamSpec, TypeVar
 
 STAGES = ("parse", "validate", "predict", "record", "render")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _Clock:
@@ -37,18 +41,36 @@ def begin() -> None:
     _clock.set(_Clock())
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
+class stage:  # noqa: N801 (reads as the statement and the decorator that it is)
     """Charge the time of the block, or of the decorated function, to one of STAGES."""
-    clock = _clock.get()
-    if clock is None:
-        yield
-        return
-    before = clock.turn_to(name)
-    try:
-        yield
-    finally:
-        clock.turn_to(before)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._clock = _clock.get()
+        if self._clock is not None:
+            self._before = self._clock.turn_to(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        if self._clock is not None:
+            self._clock.turn_to(self._before)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        name = self._name  # not `with self`: one decorator serves all threads
+
+        @wraps(function)
+        def timed(*args: P.args, **kwargs: P.kwargs) -> T:
+            clock = _clock.get()
+            if clock is None:
+                return function(*args, **kwargs)
+            before = clock.turn_to(name)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                clock.turn_to(before)
+
+        return timed
 
 
 def server_timing() -> str | None:
