@@ -1,10 +1,12 @@
 """The compiled engine answers as scikit-learn does, alone and among others, or it is not used; the release says why."""
 
 import random
+import re
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,8 +51,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from reviewapp.adapter import ModelAdapter, difference
 from reviewapp.calibration import IntervalRegressor
 from reviewapp.contract import Contract, Field, Outcome, Record
+from reviewapp.engine.encoding import STEPS
 from reviewapp.engine.engines import Compiled, Native
-from reviewapp.engine.heads import FEW_ROWS
+from reviewapp.engine.heads import DECISIONS, FEW_ROWS, HEADS
 from reviewapp.engine.parity import TOLERANCE, choose, compare, odd_records
 from reviewapp.frames import to_frame
 from reviewapp.policy import choose_threshold
@@ -457,3 +460,11 @@ def test_a_decision_at_the_threshold_itself_does_not_hang_on_the_last_digit(
         fast = ModelAdapter(release)
         answered = ["low_confidence" not in fast.predict([row], Call(dry_run=True))[0].reasons for row in rows]
         assert answered == right.tolist()
+
+
+def test_the_document_names_every_part_that_is_compiled() -> None:
+    told = (Path(__file__).parents[1] / "docs/engine.md").read_text()
+    for part in [*STEPS, *HEADS, *DECISIONS]:
+        assert (
+            f"`{re.sub('(?<=.)(Classifier|Regressor)$', '…', part.__name__)}`" in told or f"`{part.__name__}`" in told
+        )

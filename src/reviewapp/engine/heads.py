@@ -205,7 +205,7 @@ def decisions_of(fitted: Any) -> Head:
             return last(form)
 
         return run
-    if type(fitted) in _LINEAR_CLASSIFIERS:
+    if type(fitted) in DECISIONS:
         scores = _scores(fitted.coef_.T, fitted.intercept_)
         return lambda form: _one_column(scores(form))
     if type(fitted) in _BOOSTED:
@@ -221,7 +221,7 @@ def _one_column(scores: Dense) -> Dense:
     return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
-_LINEAR_CLASSIFIERS = {LogisticRegression, LinearSVC, RidgeClassifier, SGDClassifier}
+DECISIONS = {LogisticRegression, LinearSVC, RidgeClassifier, SGDClassifier}
 _LINEAR = (LinearRegression, Ridge, RidgeCV, Lasso, ElasticNet)
 _BAGS = (RandomForestClassifier, ExtraTreesClassifier, DecisionTreeClassifier)
 _BAGS_OF_VALUES = (RandomForestRegressor, ExtraTreesRegressor, DecisionTreeRegressor)
