@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -310,6 +311,7 @@ def test_a_child_that_was_forked_while_one_was_under_way_begins_anew() -> None:
     with calls.joined._lock:
         child = os.fork()
         if not child:
+            signal.alarm(LONG)
             calls._do, calls.go = twice, threading.Event()
             calls.go.set()
             os._exit(0 if calls.joined(4) == 8 else 1)
