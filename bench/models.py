@@ -56,10 +56,6 @@ def linear_10() -> Pipeline:
     return _linear(8, 2)
 
 
-def linear_40() -> Pipeline:
-    return _linear(32, 8)
-
-
 def linear_600() -> Pipeline:
     return _linear(480, 120)
 

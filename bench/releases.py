@@ -48,7 +48,6 @@ BOOSTING = Kind("boosting", "boosting")
 FOREST, STACK = Kind("forest", "forest"), Kind("stack", "stack")
 OWN = Kind("own", "own", trust=("bench.models.Ratios",))
 NARROW, WIDE = Kind("narrow", "linear_10", 8, 2), Kind("wide", "linear_600", 480, 120)
-LESS_WIDE = Kind("wide", "linear_40", 32, 8)
 
 
 @dataclass(frozen=True)

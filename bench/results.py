@@ -62,8 +62,8 @@ def runs_table(runs: Sequence[Row]) -> Table:
     return Table("runs", "Every run", reading, columns, runs)
 
 
-def write(folder: Path, bench: Bench, *, quick: bool) -> Pack:
-    """Write what was measured, all or none."""
+def write(folder: Path, bench: Bench, *, quick: bool, busy: float) -> Pack:
+    """Write what was measured, all or none; `busy` is the machine's load before it all began."""
     default = releases.read(bench.served[TRIAGE].release)
     bound = pack.facts(ROOT, default, SEED, quick=quick)
     facts = {name: bound[name] for name in ("source", "seed", "quick", "commit")} | {
@@ -74,6 +74,7 @@ def write(folder: Path, bench: Bench, *, quick: bool) -> Pack:
         "machine": bound["machine"]
         | {
             "kernel": platform.release(),
+            "load_before": round(busy, 2),
             "file_system": file_system(folder),
             "libraries": {name: version(name) for name in LIBRARIES},
         },
@@ -113,7 +114,7 @@ def _draw(figure: Any, tables: Mapping[str, Table]) -> None:
     ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("measured ÷ must (must ÷ measured, where less is better); short upright line: the aim", fontsize=8)
+    axes.set_xlabel("measured against must; the short upright line is the aim", fontsize=8)
 
 
 def _against(row: Row, figure: float) -> float:
@@ -156,8 +157,9 @@ def readme_part(results: Pack) -> str:
         "",
         f"{machine['cores']} cores ({processor}), {machine['file_system']}, Python "
         f"{machine['numeric']['libraries']['python']}; {about['workers']} workers, load by {about['generator']} on the "
-        f"same cores; {about['rounds']} rounds of {about['seconds']:g} s each; {about['date']}. Medians; `rounds` is "
-        f"the lowest and the highest. The long ledger has {about['long']:,} rows, a batch {about['batch']:,}.",
+        f"same cores, on which other work had a load of {machine['load_before']:g} before; {about['rounds']} rounds of "
+        f"{about['seconds']:g} s each; {about['date']}. Medians; `rounds` is the lowest and the highest. The "
+        f"long ledger has {about['long']:,} rows, a batch {about['batch']:,}.",
         "",
         f"![{PICTURE.title}](memo/evidence/bench/{PICTURE.name}.png)",
     ]
