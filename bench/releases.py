@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ REQUESTS = 1000  # different ones that are sent in turn, and the rows of a batch
 MISSING = 0.05  # of the cells of every fourth number
 LEVELS = ("north", "east", "south", "west", "centre")
 TRIAGE = "triage"
+CACHE = re.compile(r"[0-9a-f]{16}")  # a folder of what is served, named for the digest of its code
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def served(
     """Return the default release and one of each kind of table (of `rows` rows) by name, building what is not there."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     for other in cache.parent.iterdir():
-        if other.is_dir() and other != cache:
+        if CACHE.fullmatch(other.name) and other != cache:  # nothing else that may lie there
             shutil.rmtree(other)
 
     def one(kind: Kind | None) -> Served:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from bench import __main__ as command
-from bench import client
+from bench import client, releases
 from bench.goals import AT_MOST, Goal, goals, over
 from bench.load import LoadFailed, load
 from bench.measure import AT_MANY
@@ -64,6 +64,14 @@ def test_what_cannot_run_is_one_sentence(tmp_path: Path, capsys: Any, monkeypatc
     assert command.main(["--quick", "--output", str(tmp_path), "--cache", str(tmp_path / "cache")]) == 1
     assert capsys.readouterr().err.endswith("bench: the disk is gone\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_was_built_of_other_code_is_thrown_away(tmp_path: Path) -> None:
+    for name in ("0123456789abcdef", "fedcba9876543210", "mine"):
+        (tmp_path / name / "triage").mkdir(parents=True)
+    served = releases.served(tmp_path / "0123456789abcdef", (), rows=1, batch=1, told=lambda step: None)
+    assert list(served) == ["triage"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0123456789abcdef", "mine"]
 
 
 # ---- from the runs to the goals -----------------------------------------------------------------------------------
