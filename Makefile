@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test evidence lint docs pictures dist clean
+.PHONY: help run test evidence bench lint docs pictures dist clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -24,6 +24,11 @@ evidence: build/junit.xml ## measure all that the memo states, render it, run it
 	@$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --inplace --execute \
 	  --ExecutePreprocessor.record_timing=False memo/notebook.ipynb
 
+ROUNDS ?= 3
+SECONDS ?= 4
+bench: .venv/.dev ## measure how fast it is, as ratios within one run (about 10 minutes; see bench/README.md)
+	@$(BIN)/python -m bench --rounds $(ROUNDS) --seconds $(SECONDS)
+
 # The tests whose counts the evidence states; those of evidence, memo and notebook themselves would go in a circle.
 build/junit.xml: $(shell find src templates static tests -type f -not -name '*.pyc' -not -path '*.egg-info*') | .venv/.dev
 	@mkdir -p build
@@ -33,7 +38,7 @@ build/junit.xml: $(shell find src templates static tests -type f -not -name '*.p
 lint: .venv/.dev ## style and types
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy
 
-docs: .venv/.dev ## make docs/settings.md, docs/openapi.json and the settings of deploy/README.md anew
+docs: .venv/.dev ## make docs/settings.md, docs/openapi.json, the settings of deploy/README.md and the README's bench anew
 	@$(BIN)/python -m tests.made_files
 
 pictures: .venv/.dev ## take the pictures of the README anew (needs Chromium)

@@ -6,14 +6,17 @@ import json
 import tempfile
 from pathlib import Path
 
+from bench.results import FOLDER, readme_part, with_part
+
 from reviewapp.api import LIST_OPTIONS, PREDICT_OPTIONS
 from reviewapp.config import settings_table
 from reviewapp.contract import Contract
+from reviewapp.evidence.pack import Pack
 from reviewapp.openapi import describe
 from reviewapp.triage import build as triage
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("docs/openapi.json", "docs/settings.md", "deploy/README.md")
+NAMES = ("docs/openapi.json", "docs/settings.md", "deploy/README.md", "README.md")
 
 
 def made_files(contract: Contract) -> dict[str, str]:
@@ -23,7 +26,8 @@ def made_files(contract: Contract) -> dict[str, str]:
     before, rest = notes.split("<!-- settings -->\n")
     after = rest.split("<!-- end of settings -->\n")[1]
     notes = f"{before}<!-- settings -->\n{settings_table()}<!-- end of settings -->\n{after}"
-    return dict(zip(NAMES, (document + "\n", settings + settings_table(), notes), strict=True))
+    readme = with_part((ROOT / "README.md").read_text(encoding="utf-8"), readme_part(Pack.read(FOLDER)))
+    return dict(zip(NAMES, (document + "\n", settings + settings_table(), notes, readme), strict=True))
 
 
 if __name__ == "__main__":

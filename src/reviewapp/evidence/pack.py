@@ -175,10 +175,10 @@ def facts(root: Path, release: Release, seed: int, *, quick: bool) -> dict[str, 
     }
 
 
-def source_digest(root: Path) -> str:
-    """Return the digest of src, templates and constraints of a checkout: file names and content, nothing else."""
+def source_digest(root: Path, bound: Sequence[str] = BOUND) -> str:
+    """Return the digest of what the figures depend on in a checkout: file names and content, nothing else."""
     lines = []
-    for name in BOUND:
+    for name in bound:
         top = root / name
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             parts = path.relative_to(root).parts

@@ -1,0 +1,1 @@
+"""What the service is compared with. Each module holds `app`, and answers POST /predict with JSON."""
