@@ -11,7 +11,8 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.ledger import Ledger
 from reviewapp.prediction import Call
 from reviewapp.release import read
-from reviewapp.store import Store, predictions
+from reviewapp.store import Store
+from reviewapp.tables import predictions
 
 from .releases import Served
 
