@@ -71,36 +71,42 @@ def _by_value(fitted: Any, widths: Sequence[int]) -> list[tuple[dict[Value, Dens
     Each output depends on one column's value alone, so asking once for each value is enough. None stands for a missing
     value; no answer to an unknown one means that the encoder refuses it.
     """
-    usual = [column[0] for column in fitted.categories_]
-    ends = list(accumulate(widths))
-    tables = []
-    for i, (values, end) in enumerate(zip(fitted.categories_, ends, strict=True)):
-        texts = any(isinstance(value, str) for value in values)
-        strange: Any = UNHEARD if texts else float(np.nanmax(np.array([*values, 0], dtype=np.float64))) + 1.5
-        answers: dict[Value, Dense] = {}
-        for value in [*values, np.nan, strange]:
-            row = [*usual[:i], value, *usual[i + 1 :]]
-            said = _asked(fitted, row)
-            if said is not None:
-                answers[_plain(value)] = said[end - widths[i] : end]
-        tables.append((answers, answers.pop(strange, None)))
-    return tables
-
-
-def _asked(fitted: Any, row: Sequence[Any]) -> Dense | None:
-    names = getattr(fitted, "feature_names_in_", None)
-    frame = pd.DataFrame([row], columns=names)
+    unknown_too = fitted.handle_unknown != "error"
+    asked: list[tuple[int, Any]] = []
+    strange: list[Any] = []
     for i, values in enumerate(fitted.categories_):
-        if any(isinstance(value, str) for value in values):
-            frame.isetitem(i, pd.Series([row[i]], dtype=object))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            said = fitted.transform(frame if names is not None else frame.to_numpy())
-    except (ValueError, TypeError):  # how an encoder refuses a value that it does not know
-        return None
-    answer: Dense = np.asarray(said.toarray() if sparse.issparse(said) else said, dtype=np.float64)[0]
-    return answer
+        strange.append(UNHEARD if _are_texts(values) else _beyond(values))
+        asked += [(i, value) for value in [*values, *((np.nan, strange[i]) if unknown_too else ())]]
+    said = _asked(fitted, asked)
+    tables: list[dict[Value, Dense]] = [{} for _ in widths]
+    ends = list(accumulate(widths))
+    for (i, value), row in zip(asked, said, strict=True):
+        tables[i][_plain(value)] = row[ends[i] - widths[i] : ends[i]]
+    return [(table, table.pop(one, None)) for table, one in zip(tables, strange, strict=True)]
+
+
+def _are_texts(values: Any) -> bool:
+    return any(isinstance(value, str) for value in values)
+
+
+def _beyond(values: Any) -> float:
+    return float(np.nanmax(np.array([*values, 0], dtype=np.float64))) + 1.5
+
+
+def _asked(fitted: Any, asked: Sequence[tuple[int, Any]]) -> Dense:
+    """Return the encoder's answers to rows that have a usual value in all columns but one."""
+    columns = {}
+    for i, values in enumerate(fitted.categories_):
+        cells = [value if at == i else values[0] for at, value in asked]
+        columns[i] = pd.Series(cells, dtype=object) if _are_texts(values) else pd.Series(cells)
+    frame = pd.DataFrame(columns)
+    names = getattr(fitted, "feature_names_in_", None)
+    if names is not None:
+        frame.columns = names
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        said = fitted.transform(frame if names is not None else frame.to_numpy())
+    return np.asarray(said.toarray() if sparse.issparse(said) else said, dtype=np.float64)
 
 
 def _plain(value: Any) -> Value:
