@@ -145,11 +145,12 @@ class ModelAdapter:
         order, known = self._orders[option], self.contract.outcome.labels
         if order is None or shares.ndim != 2 or shares.shape[1] != len(known):
             raise ModelBroken(f"The {option} answers other labels than the contract names.")
-        # written so that not-a-number and infinity are refused, too
-        if not ((shares >= 0).all() and (abs(shares.sum(axis=1) - 1) <= SUM_TOLERANCE).all()):
-            raise ModelBroken(f"The {option} answered shares that are no probabilities.")
         outputs = []
-        for row in np.minimum(shares[:, order], 1.0).tolist():
+        for share in shares.tolist():
+            # written so that not-a-number and infinity are refused, too
+            if not (abs(sum(share) - 1) <= SUM_TOLERANCE and min(share) >= 0):
+                raise ModelBroken(f"The {option} answered shares that are no probabilities.")
+            row = [min(share[place], 1.0) for place in order]
             most = max(row)
             probabilities = dict(zip(known, row, strict=True))
             outputs.append({"label": known[row.index(most)], "confidence": most, "probabilities": probabilities})

@@ -111,10 +111,10 @@ class LinearParts:
     def _contributions(
         self, names: Sequence[str], features: Sparse, coefficients: NDArray[np.float64]
     ) -> list[dict[str, Any]]:
-        parts = features.values * coefficients[features.columns]
+        parts = np.array(features.values) * coefficients[features.columns]
         by_field: dict[str, float] = dict.fromkeys(names, 0.0)
         by_term: dict[str, list[tuple[str, float]]] = {}
-        for index, part in zip(features.columns.tolist(), parts.tolist(), strict=True):
+        for index, part in zip(features.columns, parts.tolist(), strict=True):
             by_field[self.owner[index]] += part
             term = self.terms[index]
             if term is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
@@ -17,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from ..contract import Value
 from ..transformers import DayParts, Topics, Words, as_texts
-from .forms import Cells, Dense, Form, NotCompiled, Sparse, Step, columns_of, dense, is_nan, one_block, product
+from .forms import Cells, Dense, Form, NotCompiled, Sparse, Step, Sums, columns_of, dense, is_nan, one_block
 
 UNHEARD = "\0 no table holds this \0"
 
@@ -41,9 +41,8 @@ def one_hot(fitted: OneHotEncoder) -> Step:
         for (places, other, strict), column in zip(tables, columns_of(form), strict=True):
             found.append([places[v] if strict else places.get(v, other) for v in column])
         rows = [[place for place in row if place is not None] for row in zip(*found, strict=True)]
-        starts = np.array([0, *accumulate(map(len, rows))], dtype=np.intp)
-        where = np.array([place for row in rows for place in row], dtype=np.intp)
-        made = Sparse(starts, where, np.ones(len(where)), whole)
+        where = [place for row in rows for place in row]
+        made = Sparse([0, *accumulate(map(len, rows))], where, [1.0] * len(where), whole)
         return made if as_sparse else made.matrix().toarray()
 
     return run
@@ -138,7 +137,7 @@ def counts(fitted: CountVectorizer) -> Step:
         [texts] = columns_of(form) if isinstance(form, Cells) else [form]
         starts: list[int] = [0]
         places: list[int] = []
-        values: list[int] = []
+        values: list[float] = []
         for text in texts:
             counts: dict[int, int] = {}
             for term in analyze(text):
@@ -148,40 +147,41 @@ def counts(fitted: CountVectorizer) -> Step:
             places += counts
             values += counts.values()
             starts.append(len(places))
-        return Sparse(
-            np.array(starts, dtype=np.intp),
-            np.array(places, dtype=np.intp),
-            np.array(values, dtype=np.float64),
-            width,
-        )
+        return Sparse(starts, places, values, width)
 
     return run
 
 
 def weights(fitted: TfidfTransformer) -> Step:
-    idf = fitted.idf_ if fitted.use_idf else None
-    sublinear, norm = fitted.sublinear_tf, fitted.norm
+    idf = fitted.idf_.tolist() if fitted.use_idf else None
+    sublinear, length = fitted.sublinear_tf, None if fitted.norm is None else _LENGTHS[fitted.norm]
 
     def run(form: Form) -> Sparse:
         form = one_block(form)
         if not isinstance(form, Sparse):
             raise NotCompiled("TfidfTransformer of numbers is not known to the compiled engine")
-        values = np.log(form.values) + 1 if sublinear else form.values
-        values = values if idf is None else values * idf[form.columns]
-        if norm is not None and len(values):
-            values = values / _lengths(form.starts, values, norm)
+        values = form.values
+        if sublinear:
+            values = [1.0 if value == 1 else math.log(value) + 1.0 for value in values]
+        if idf is not None:
+            values = [value * idf[column] for value, column in zip(values, form.columns, strict=True)]
+        if length is not None:
+            values = [part for start, end in pairwise(form.starts) for part in _of_length_1(values[start:end], length)]
         return Sparse(form.starts, form.columns, values, form.width)
 
     return run
 
 
-def _lengths(starts: NDArray[np.intp], values: Dense, norm: str) -> Any:
-    """Return the length of the row that each value stands in."""
-    sizes = values * values if norm == "l2" else abs(values)
-    filled = np.flatnonzero(np.diff(starts))  # reduceat knows no empty row
-    totals = (np.maximum if norm == "max" else np.add).reduceat(sizes, starts[filled])
-    totals = np.sqrt(totals) if norm == "l2" else totals
-    return np.repeat(totals, np.diff(starts)[filled])
+def _of_length_1(values: list[float], length: Callable[[list[float]], float]) -> list[float]:
+    whole = length(values) if values else 1.0
+    return [value / whole for value in values]
+
+
+_LENGTHS: dict[str, Callable[[list[float]], float]] = {
+    "l2": lambda values: math.sqrt(sum([value * value for value in values])),
+    "l1": lambda values: sum(map(abs, values)),
+    "max": lambda values: max(map(abs, values)),
+}
 
 
 def tfidf(fitted: TfidfVectorizer) -> Step:
@@ -191,7 +191,7 @@ def tfidf(fitted: TfidfVectorizer) -> Step:
 
 def words(fitted: Words) -> Step:
     if fitted.vectorizer_ is None:
-        return lambda form: Sparse(np.zeros(len(form.records) + 1, np.intp), np.empty(0, np.intp), np.empty(0), 0)
+        return lambda form: Sparse([0] * (len(form.records) + 1), [], [], 0)
     inner = tfidf(fitted.vectorizer_)
     return lambda form: inner(as_texts(form.columns()[0]))
 
@@ -201,13 +201,8 @@ def topics(fitted: Topics) -> Step:
 
 
 def directions(fitted: TruncatedSVD) -> Step:
-    weights = np.ascontiguousarray(fitted.components_.T)
-
-    def run(form: Form) -> Dense:
-        form = one_block(form)
-        return product(form if isinstance(form, Sparse) else dense(form), weights)
-
-    return run
+    sums = Sums(fitted.components_.T, np.zeros(len(fitted.components_)))
+    return lambda form: sums.of(one_block(form))
 
 
 def days(fitted: DayParts) -> Step:

@@ -10,6 +10,7 @@ answers with those of scikit-learn.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,11 +135,14 @@ def _block(form: Form) -> Dense | Sparse:
 def _scaler(fitted: StandardScaler) -> Step:
     mean = fitted.mean_ if fitted.with_mean else None
     scale = fitted.scale_ if fitted.with_std else None
+    scales = [] if scale is None else scale.tolist()
 
     def run(form: Form) -> Form:
         form = one_block(form)
         if isinstance(form, Sparse):
-            values = form.values if scale is None else form.values / scale[form.columns]
+            if scale is None:
+                return form
+            values = [value / scales[column] for value, column in zip(form.values, form.columns, strict=True)]
             return Sparse(form.starts, form.columns, values, form.width)
         numbers = dense(form)
         numbers = numbers if mean is None else numbers - mean
@@ -180,17 +184,22 @@ def _filled(form: Form, filling: Sequence[Value]) -> Cells:
 
 def _selector(fitted: Any) -> Step:
     chosen = fitted.get_support(indices=True)
-    place = np.full(len(fitted.get_support()), -1, dtype=np.intp)
-    place[chosen] = np.arange(len(chosen))
+    place = {column: i for i, column in enumerate(chosen.tolist())}
 
     def run(form: Form) -> Form:
         form = one_block(form)
         if not isinstance(form, Sparse):
             return dense(form)[:, chosen]
-        columns = place[form.columns]
-        stays = columns >= 0
-        before = np.concatenate(([0], np.cumsum(stays)))
-        return Sparse(before[form.starts], columns[stays], form.values[stays], len(chosen))
+        starts: list[int] = [0]
+        columns: list[int] = []
+        values: list[float] = []
+        for start, end in pairwise(form.starts):
+            for column, value in zip(form.columns[start:end], form.values[start:end], strict=True):
+                if column in place:
+                    columns.append(place[column])
+                    values.append(value)
+            starts.append(len(columns))
+        return Sparse(starts, columns, values, len(chosen))
 
     return run
 

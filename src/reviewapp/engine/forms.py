@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,14 @@ class Cells:
 
 @dataclass(frozen=True)
 class Sparse:
-    """Row i has `values[starts[i]:starts[i + 1]]` in the columns of the same places; all else is 0."""
+    """Row i has `values[starts[i]:starts[i + 1]]` in the columns of the same places; all else is 0.
 
-    starts: NDArray[np.intp]
-    columns: NDArray[np.intp]
-    values: Dense
+    They are plain lists: for the few terms of one request, each call of NumPy costs more than a loop.
+    """
+
+    starts: list[int]
+    columns: list[int]
+    values: list[float]
     width: int
 
     @property
@@ -56,38 +60,8 @@ class Sparse:
 
     def matrix(self) -> sparse.csr_array:
         """Return it as scikit-learn would: some of its estimators take indices of 32 bits only."""
-        places = self.columns.astype(np.int32), self.starts.astype(np.int32)
-        return sparse.csr_array((self.values, *places), shape=(self.rows, self.width))
-
-
-def product(block: Dense | Sparse, weights: Dense) -> Dense:
-    """Return the product with a matrix of shape (columns, k): shape (rows, k).
-
-    Each row's terms are added in their own order, so that a row has the same digits alone and among others; BLAS and
-    SciPy do not promise that, and for one row they are no faster.
-    """
-    rows, size = _rows(block), weights.shape[1]
-    terms = len(block.columns) if isinstance(block, Sparse) else block.size
-    if terms * size > MOST_TERMS and rows > 1:
-        half = rows // 2
-        return np.vstack([product(_part(block, 0, half), weights), product(_part(block, half, rows), weights)])
-    if not isinstance(block, Sparse):
-        summed: Dense = (block[:, :, np.newaxis] * weights).sum(axis=1)
-        return summed
-    added = np.zeros((rows, size))
-    if terms:
-        filled = np.flatnonzero(np.diff(block.starts))  # reduceat knows no empty row
-        parts = block.values[:, np.newaxis] * weights[block.columns]
-        added[filled] = np.add.reduceat(parts, block.starts[filled], axis=0)
-    return added
-
-
-def _part(block: Dense | Sparse, start: int, end: int) -> Dense | Sparse:
-    if not isinstance(block, Sparse):
-        return block[start:end]
-    first, last = block.starts[start], block.starts[end]
-    starts = block.starts[start : end + 1] - first
-    return Sparse(starts, block.columns[first:last], block.values[first:last], block.width)
+        places = np.array(self.columns, dtype=np.int32), np.array(self.starts, dtype=np.int32)
+        return sparse.csr_array((np.array(self.values), *places), shape=(self.rows, self.width))
 
 
 @dataclass(frozen=True)
@@ -101,34 +75,78 @@ class Features:
         """Return one block, in the form that scikit-learn would give."""
         if not self.sparse:
             return np.hstack([dense(block) for block in self.blocks])
-        if len(self.blocks) == 1 and isinstance(self.blocks[0], Sparse):
-            return self.blocks[0]
-        if _rows(self.blocks[0]) == 1:
-            return self._one_row()
-        matrices = [b.matrix() if isinstance(b, Sparse) else sparse.csr_array(b) for b in self.blocks]
-        return as_sparse(sparse.hstack(matrices, format="csr"))
+        return side_by_side(self.blocks)
 
-    def _one_row(self) -> Sparse:
-        """The same for one row, for which matrices of SciPy's would cost more than all the rest."""
-        columns: list[NDArray[np.intp]] = []
-        values: list[Dense] = []
-        start = 0
-        for block in self.blocks:
+
+def side_by_side(blocks: Sequence[Dense | Sparse], always: tuple[float, ...] = ()) -> Sparse:
+    """Return blocks of the same rows as one; `always` are the values of more columns at the end, put first in a row."""
+    if len(blocks) == 1 and isinstance(blocks[0], Sparse) and not always:
+        return blocks[0]
+    offsets = list(accumulate((width_of(block) for block in blocks), initial=0))
+    starts: list[int] = [0]
+    columns: list[int] = []
+    values: list[float] = []
+    for row in range(_rows(blocks[0])):
+        columns += range(offsets[-1], offsets[-1] + len(always))
+        values += always
+        for block, offset in zip(blocks, offsets[:-1], strict=True):
             if isinstance(block, Sparse):
-                columns.append(block.columns + start)
-                values.append(block.values)
-                start += block.width
+                start, end = block.starts[row], block.starts[row + 1]
+                columns += [column + offset for column in block.columns[start:end]]
+                values += block.values[start:end]
             else:
-                filled = np.flatnonzero(block[0])
-                columns.append(filled + start)
-                values.append(block[0, filled])
-                start += block.shape[1]
-        whole = np.concatenate(values)
-        return Sparse(np.array([0, len(whole)]), np.concatenate(columns), whole, start)
+                columns += range(offset, offset + block.shape[1])
+                values += block[row].tolist()
+        starts.append(len(columns))
+    return Sparse(starts, columns, values, offsets[-1] + len(always))
+
+
+class Sums:
+    """The product with a matrix of shape (columns, k), and a constant of shape (k,) added to each row.
+
+    Each row's terms are added in their own order, so that a row has the same digits alone and among others; BLAS and
+    SciPy do not promise that, and for one row they are no faster.
+    """
+
+    def __init__(self, weights: Dense, constant: Dense) -> None:
+        self._weights, self._constant = np.ascontiguousarray(weights), constant
+        self._with_constant = np.vstack([weights, constant])  # as the weights of one more column, which is always 1
+
+    def of(self, form: Form) -> Dense:
+        """Return the sums, shape (rows, k), of what a union gave, or of one block."""
+        blocks = form.blocks if isinstance(form, Features) else [form if isinstance(form, Sparse) else dense(form)]
+        numbers = [block for block in blocks if not isinstance(block, Sparse)]
+        if len(numbers) < len(blocks):
+            return self._sparse(side_by_side(blocks, (1.0,)))
+        return self._dense(numbers[0] if len(numbers) == 1 else np.hstack(numbers))
+
+    def _dense(self, rows: Dense) -> Dense:
+        step = max(1, MOST_TERMS // self._weights.size)
+        parts = [rows[i : i + step, :, np.newaxis] * self._weights for i in range(0, len(rows), step)]
+        return np.concatenate([part.sum(axis=1) for part in parts]) + self._constant
+
+    def _sparse(self, rows: Sparse) -> Dense:
+        columns, values = np.array(rows.columns), np.array(rows.values)
+        starts = np.array(rows.starts)
+        if len(columns) * self._weights.shape[1] <= MOST_TERMS:
+            return self._added(columns, values, starts)
+        return np.concatenate([
+            self._added(columns[start:end], values[start:end], np.array([0, end - start]))
+            for start, end in pairwise(rows.starts)
+        ])  # fmt: skip
+
+    def _added(self, columns: NDArray[np.intp], values: Dense, starts: NDArray[np.intp]) -> Dense:
+        terms = self._with_constant[columns]
+        terms *= values[:, np.newaxis]
+        return np.asarray(np.add.reduceat(terms, starts[:-1], axis=0))  # there is no empty row: each has the constant
 
 
 def _rows(block: Dense | Sparse) -> int:
     return block.rows if isinstance(block, Sparse) else len(block)
+
+
+def width_of(block: Dense | Sparse) -> int:
+    return block.width if isinstance(block, Sparse) else int(block.shape[1])
 
 
 Form = Any  # Cells, Dense, Sparse or Features
@@ -159,7 +177,7 @@ def as_sparse(form: Form) -> Sparse:
     if isinstance(form, Sparse):
         return form
     rows = sparse.csr_array(form if sparse.issparse(form) else dense(form))
-    return Sparse(rows.indptr.astype(np.intp), rows.indices.astype(np.intp), rows.data, rows.shape[1])
+    return Sparse(rows.indptr.tolist(), rows.indices.tolist(), rows.data.tolist(), rows.shape[1])
 
 
 def nameless(estimator: Any) -> Any:

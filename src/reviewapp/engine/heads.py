@@ -37,7 +37,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from ..calibration import CalibratedClassifier, IntervalRegressor, scores_of_decisions, scores_of_shares, softmax
 from .encoding import step_of
-from .forms import Dense, Features, Form, NotCompiled, Sparse, dense, matrix, nameless, product
+from .forms import Dense, Form, NotCompiled, Sums, matrix, nameless
 from .trees import bagged, boosted
 
 Head = Callable[[Form], Dense]
@@ -85,26 +85,8 @@ def _by_itself(fitted: Any) -> Head:
 # ---- linear -----------------------------------------------------------------------------------------------------
 
 
-def _scores(weights: Dense, intercepts: Dense) -> Head:
-    """Return what adds up the terms of a request: `weights` have shape (features, k), `intercepts` (k,)."""
-    weights = np.ascontiguousarray(weights)
-
-    def run(form: Form) -> Dense:
-        blocks = form.blocks if isinstance(form, Features) else [form if isinstance(form, Sparse) else dense(form)]
-        total: Any = intercepts
-        place = 0
-        for block in blocks:
-            width = block.width if isinstance(block, Sparse) else block.shape[1]
-            part = weights[place : place + width]
-            total = total + product(block, part)
-            place += width
-        return np.asarray(total)
-
-    return run
-
-
 def _logistic(fitted: LogisticRegression) -> Head:
-    scores = _scores(fitted.coef_.T, fitted.intercept_)
+    scores = Sums(fitted.coef_.T, fitted.intercept_).of
     if len(fitted.classes_) > 2:
         return lambda form: softmax(scores(form))
 
@@ -116,12 +98,12 @@ def _logistic(fitted: LogisticRegression) -> Head:
 
 
 def _naive_bayes(fitted: MultinomialNB) -> Head:
-    scores = _scores(fitted.feature_log_prob_.T, fitted.class_log_prior_)
+    scores = Sums(fitted.feature_log_prob_.T, fitted.class_log_prior_).of
     return lambda form: softmax(scores(form))
 
 
 def _regression(fitted: Any) -> Head:
-    scores = _scores(np.atleast_2d(fitted.coef_).T, np.atleast_1d(fitted.intercept_))
+    scores = Sums(np.atleast_2d(fitted.coef_).T, np.atleast_1d(fitted.intercept_)).of
     return lambda form: scores(form).reshape(-1)
 
 
@@ -206,7 +188,7 @@ def decisions_of(fitted: Any) -> Head:
 
         return run
     if type(fitted) in DECISIONS:
-        scores = _scores(fitted.coef_.T, fitted.intercept_)
+        scores = Sums(fitted.coef_.T, fitted.intercept_).of
         return lambda form: _one_column(scores(form))
     if type(fitted) in _BOOSTED:
         raw = boosted(fitted)
