@@ -78,27 +78,46 @@ class Features:
         return side_by_side(self.blocks)
 
 
-def side_by_side(blocks: Sequence[Dense | Sparse], always: tuple[float, ...] = ()) -> Sparse:
-    """Return blocks of the same rows as one; `always` are the values of more columns at the end, put first in a row."""
-    if len(blocks) == 1 and isinstance(blocks[0], Sparse) and not always:
+def side_by_side(blocks: Sequence[Dense | Sparse]) -> Sparse:
+    """Return blocks of the same rows as one."""
+    if len(blocks) == 1 and isinstance(blocks[0], Sparse):
         return blocks[0]
+    columns, values, starts, width = terms_of(blocks)
+    return Sparse(starts.tolist(), columns.tolist(), values.tolist(), width)
+
+
+def terms_of(
+    blocks: Sequence[Dense | Sparse], always: Sequence[float] = ()
+) -> tuple[NDArray[np.intp], Dense, NDArray[np.intp], int]:
+    """Return the columns and values of all blocks side by side, row by row, where each row starts, and the width.
+
+    `always` are the values of more columns at the end, which each row begins with. For one row lists are faster.
+    """
+    rows = _rows(blocks[0])
     offsets = list(accumulate((width_of(block) for block in blocks), initial=0))
-    starts: list[int] = [0]
-    columns: list[int] = []
-    values: list[float] = []
-    for row in range(_rows(blocks[0])):
-        columns += range(offsets[-1], offsets[-1] + len(always))
-        values += always
+    first = range(offsets[-1], offsets[-1] + len(always))
+    if rows == 1:
+        columns, values = [*first], [*always]
         for block, offset in zip(blocks, offsets[:-1], strict=True):
             if isinstance(block, Sparse):
-                start, end = block.starts[row], block.starts[row + 1]
-                columns += [column + offset for column in block.columns[start:end]]
-                values += block.values[start:end]
+                columns += [column + offset for column in block.columns]
+                values += block.values
             else:
                 columns += range(offset, offset + block.shape[1])
-                values += block[row].tolist()
-        starts.append(len(columns))
-    return Sparse(starts, columns, values, offsets[-1] + len(always))
+                values += block[0].tolist()
+        return np.array(columns, dtype=np.intp), np.array(values), np.array([0, len(columns)]), first.stop
+    each = [(np.tile(first, rows), np.tile(always, rows), np.repeat(np.arange(rows), len(always)))]
+    for block, offset in zip(blocks, offsets[:-1], strict=True):
+        if isinstance(block, Sparse):
+            owners = np.repeat(np.arange(rows), np.diff(block.starts))
+            each.append((np.array(block.columns, dtype=np.intp) + offset, np.array(block.values), owners))
+        else:
+            places = np.tile(np.arange(offset, offset + block.shape[1]), rows)
+            each.append((places, block.ravel(), np.repeat(np.arange(rows), block.shape[1])))
+    whole = [np.concatenate(parts) for parts in zip(*each, strict=True)]
+    order = np.argsort(whole[2], kind="stable")
+    starts = np.searchsorted(whole[2][order], np.arange(rows + 1))
+    return whole[0][order].astype(np.intp), whole[1][order], starts, first.stop
 
 
 class Sums:
@@ -117,7 +136,7 @@ class Sums:
         blocks = form.blocks if isinstance(form, Features) else [form if isinstance(form, Sparse) else dense(form)]
         numbers = [block for block in blocks if not isinstance(block, Sparse)]
         if len(numbers) < len(blocks):
-            return self._sparse(side_by_side(blocks, (1.0,)))
+            return self._sparse(blocks)
         return self._dense(numbers[0] if len(numbers) == 1 else np.hstack(numbers))
 
     def _dense(self, rows: Dense) -> Dense:
@@ -125,14 +144,13 @@ class Sums:
         parts = [rows[i : i + step, :, np.newaxis] * self._weights for i in range(0, len(rows), step)]
         return np.concatenate([part.sum(axis=1) for part in parts]) + self._constant
 
-    def _sparse(self, rows: Sparse) -> Dense:
-        columns, values = np.array(rows.columns), np.array(rows.values)
-        starts = np.array(rows.starts)
+    def _sparse(self, blocks: Sequence[Dense | Sparse]) -> Dense:
+        columns, values, starts, _ = terms_of(blocks, (1.0,))
         if len(columns) * self._weights.shape[1] <= MOST_TERMS:
             return self._added(columns, values, starts)
         return np.concatenate([
             self._added(columns[start:end], values[start:end], np.array([0, end - start]))
-            for start, end in pairwise(rows.starts)
+            for start, end in pairwise(starts.tolist())
         ])  # fmt: skip
 
     def _added(self, columns: NDArray[np.intp], values: Dense, starts: NDArray[np.intp]) -> Dense:
