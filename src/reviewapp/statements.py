@@ -71,8 +71,9 @@ def statement(clause: Insert | Select[Any], dialect: Dialect) -> Statement:
 class Lookups:
     """Reads of one statement each, on a connection of the driver that a thread keeps.
 
-    There is no transaction around them and every row is fetched: the connection keeps no state of the store back. It
-    is opened on first use in a thread, so after the fork of a worker; a child leaves its parent's alone.
+    There is no transaction around them and none is left open: the connection keeps no state of the store back. It is
+    opened on first use in a thread, so after the fork of a worker; a child leaves its parent's alone. No LIMIT is
+    needed, and one that is a bound value has SQLite prepare the statement anew each time.
     """
 
     def __init__(self) -> None:
@@ -98,10 +99,12 @@ class Lookups:
                 self._open.add(kept)
         given = asked.values(values)
         try:
-            rows = kept.execute(asked.sql, given).fetchall()
+            cursor = kept.execute(asked.sql, given)
+            found: tuple[Any, ...] | None = cursor.fetchone()
+            cursor.close()
         except Exception as error:
             raise wrapped(asked.sql, error, engine.dialect) from error
-        return rows[0] if rows else None
+        return found
 
     def close(self) -> None:
         """Close all connections of this process; a thread that asks again opens a new one."""
