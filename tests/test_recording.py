@@ -14,6 +14,7 @@ from sqlalchemy import Connection, insert, select
 from reviewapp.errors import NotFound, StoreBusy, StoreFull
 from reviewapp.ledger import TOGETHER, Ledger
 from reviewapp.prediction import Call, IdempotencyKey, Prediction
+from reviewapp.statements import AT_ONCE
 from reviewapp.store import Store, Turn
 from reviewapp.tables import idempotency_keys, predictions, probe, queue
 
@@ -102,6 +103,7 @@ def test_a_call_of_many_has_a_commit_of_its_own(ledger: Ledger, store: Store, cl
     with works_of(ledger, store) as works:
         assert record_at_once(ledger, store, [(one, Call()) for one in made]) == [None] * 5
     assert works == [3, 4 + TOGETHER, 11 + TOGETHER]
+    assert kept(store) == [one.id for call in made for one in call]
 
 
 def fails(connection: Connection) -> None:
@@ -157,7 +159,17 @@ def waiting(store: Store) -> list[tuple[str, str]]:
         return [(prediction_id, why) for prediction_id, why in rows]
 
 
-@pytest.mark.parametrize("call", [Call(), Call(beside=lambda connection: None)], ids=["in one call", "in many"])
+@pytest.mark.parametrize("size", [1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 2])
+@pytest.mark.parametrize("call", [Call(), Call(beside=lambda connection: None)], ids=["plain", "with more"])
+def test_a_call_of_any_size_is_one_commit(ledger: Ledger, store: Store, clock: Clock, size: int, call: Call) -> None:
+    made = [prediction(clock) for _ in range(size)]
+    with works_of(ledger, store) as works:
+        ledger.add_predictions(made, call)
+    assert works == [size]
+    assert kept(store) == [one.id for one in made]
+
+
+@pytest.mark.parametrize("call", [Call(), Call(beside=lambda connection: None)], ids=["plain", "with more"])
 def test_what_a_person_must_look_at_waits_in_the_order_in_which_it_was_recorded(
     ledger: Ledger, store: Store, clock: Clock, call: Call
 ) -> None:

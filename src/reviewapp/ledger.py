@@ -22,7 +22,7 @@ from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timest
 from .release import ReleaseId
 from .reviews import Reader, Reviews
 from .stages import stage
-from .statements import Statement, statement
+from .statements import AT_ONCE, Statement, statement
 from .store import Store, Turn
 from .tables import idempotency_keys, predictions, verdicts
 
@@ -75,7 +75,7 @@ class Ledger:
 
     def _keep_all(self, turn: Turn, additions: Sequence[_Addition]) -> Sequence[None]:
         rows = [row for addition in additions for row in addition.rows]
-        if 0 < len(rows) <= TOGETHER and all(addition.plain for addition in additions):
+        if 0 < len(rows) <= AT_ONCE and all(addition.plain for addition in additions):
             turn.append(self._keeps(), rows)
             return [None] * len(additions)
         with turn.transaction() as connection:

@@ -27,7 +27,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from .errors import StoreBusy, StoreError, StoreFull
-from .statements import CACHED, Appends, Lookups, Statement, when_free, wrapped
+from .statements import Appends, Lookups, Statement, when_free, wrapped
 from .tables import probe
 
 FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that several connections write
@@ -145,7 +145,7 @@ class Turn:
             yield connection
 
     def append(self, made: Statement, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows, durable on return, all or none: a transaction of one call, for what is asked most."""
+        """Insert rows, AT_ONCE at most: durable on return, all or none, in one call of the driver."""
         with _translated():
             self._appends.insert(self._engine, made, rows, self._until)
 
@@ -167,12 +167,7 @@ def _sqlite_engine(url: str, path: Path, until: Callable[[], float], *, read_onl
         poolclass=QueuePool,
         pool_size=POOL,
         max_overflow=0,
-        connect_args={
-            "check_same_thread": False,
-            "timeout": BUSY_SECONDS,
-            "isolation_level": None,
-            "cached_statements": CACHED,
-        },
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS, "isolation_level": None},
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
