@@ -28,12 +28,6 @@ SELECT printf('%08x-0000-7000-8000-%012x', n, seq), strftime('%Y-%m-%dT%H:%M:%fZ
        {", ".join(PLAIN)}
 FROM copies CROSS JOIN predictions WHERE seq <= :last ORDER BY n, seq
 """  # noqa: S608 (names of columns)
-# What needs a person waits in the queue, as it does when it is recorded.
-QUEUE = """
-INSERT INTO queue (prediction_id, why, place)
-SELECT id, coalesce(json_extract(reasons, '$[0]'), 'audit'), seq FROM predictions
-WHERE seq > :after AND (decision = 'review' OR audit)
-"""
 
 
 def filled(release: Served, to: Path, rows: int) -> Path:
@@ -56,6 +50,4 @@ def _multiply(store: Store, rows: int) -> None:
     copies = -(-rows // count) - 1
     for first in range(0, copies, STEP):
         with store.writing() as connection:
-            after = connection.scalar(select(func.max(predictions.c.seq)))
             connection.execute(text(COPY), {"first": first, "end": min(first + STEP, copies), "last": last})
-            connection.execute(text(QUEUE), {"after": after})

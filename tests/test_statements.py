@@ -47,6 +47,15 @@ def test_a_look_up_keeps_no_state_of_the_store_back(store: Store) -> None:
     assert (busy, left, done) == (0, 0, 0)
 
 
+def test_a_look_up_that_finds_many_gives_the_first_and_keeps_nothing_back(store: Store) -> None:
+    with store.writing() as connection:
+        connection.execute(insert(probe), [{"id": number, "written_at": f"{number}"} for number in range(5)])
+    assert store.lookup(select(probe.c.id).order_by(probe.c.id.desc())) == (4,)
+    store.check_writable("later")
+    with create_engine(str(store.url), module=dbapi2).connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one() == (0, 0, 0)
+
+
 def test_each_thread_asks_for_itself_and_lets_go_when_it_ends(store: Store) -> None:
     store.check_writable("now")
     found = []

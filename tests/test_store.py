@@ -16,11 +16,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from pysqlite3 import dbapi2
-from sqlalchemy import Connection, create_engine, func, insert, select
+from sqlalchemy import Connection, bindparam, create_engine, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import StoreBusy, StoreError, StoreFull
 from reviewapp.registry import Registry
+from reviewapp.statements import statement
 from reviewapp.store import Store
 from reviewapp.tables import metadata, predictions, probe, queue, tokens
 
@@ -205,6 +207,103 @@ def test_whoever_waits_for_its_turn_gets_it_when_the_other_one_leaves(store: Sto
         thread.join()
         assert store.lookup(select(probe.c.written_at)) == ("then",)
     second.close()
+
+
+APPENDS = insert(probe).values(id=bindparam("id"), written_at=bindparam("at"))
+
+
+def append(store: Store, *rows: tuple[int, str]) -> None:
+    with store.turn() as turn:
+        turn.append(statement(APPENDS, store.engine.dialect), rows)
+
+
+def numbers(store: Store) -> list[tuple[int, str]]:
+    with store.reading() as connection:
+        return [(number, at) for number, at in connection.execute(select(probe.c.id, probe.c.written_at))]
+
+
+def test_rows_appended_in_one_call_are_there_all_or_none(store: Store) -> None:
+    append(store, (1, "a"))
+    append(store, (2, "b"), (3, "c"))
+    with pytest.raises(IntegrityError, match="UNIQUE") as refused:
+        append(store, (4, "secret"), (2, "b"))
+    assert "secret" not in str(refused.value)
+    append(store, (5, "d"))
+    other = Store(str(store.url))
+    assert numbers(other) == [(1, "a"), (2, "b"), (3, "c"), (5, "d")]
+    other.close()
+
+
+def test_appending_has_the_durable_settings(store: Store) -> None:
+    append(store, (1, "a"))
+    assert store._appends._kept is not None
+    asked = [store._appends._kept.execute(f"PRAGMA {name}").fetchone() for name in ("synchronous", "foreign_keys")]
+    assert asked == [(2,), (1,)]
+
+
+def test_appending_waits_while_another_process_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = Store(str(store.url))
+    append(second, (1, "first"))
+    with store.writing() as connection:
+        thread = threading.Thread(target=append, args=(second, (2, "then")))
+        thread.start()
+        connection.exec_driver_sql("DELETE FROM probe")
+    thread.join()
+    assert numbers(store) == [(2, "then")]
+    monkeypatch.setattr("reviewapp.store.BUSY_SECONDS", 0)
+    with store.writing(), pytest.raises(StoreBusy) as busy:
+        append(second, (3, "late"))
+    assert busy.value.retry_after == 1
+    append(second, (4, "again"))
+    assert numbers(store) == [(2, "then"), (4, "again")]
+    second.close()
+
+
+def test_a_child_appends_on_a_connection_of_its_own(store: Store) -> None:
+    append(store, (1, "parent"))
+    child = os.fork()
+    if child == 0:
+        try:
+            none = store._appends._kept is None
+            append(store, (2, "child"))
+            os._exit(0 if none else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    append(store, (3, "parent"))
+    assert numbers(store) == [(1, "parent"), (2, "child"), (3, "parent")]
+
+
+def test_after_closing_the_next_append_opens_anew(store: Store) -> None:
+    append(store, (1, "a"))
+    store.close()
+    assert not Path(f"{store.path}-wal").exists()
+    append(store, (2, "b"))
+    assert numbers(store) == [(1, "a"), (2, "b")]
+
+
+def test_a_damaged_file_is_said_where_it_is_met_while_appending(store: Store) -> None:
+    append(store, (1, "a"))
+    store.close()
+    with store.path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (store.path.stat().st_size - 4096))
+    with pytest.raises(StoreBusy, match="damaged"):
+        append(store, (2, "b"))
+
+
+def test_whatever_records_a_prediction_lets_it_wait_with_it(new_store: Store) -> None:
+    """The migrations' own tables: one that makes the table of predictions anew must keep the trigger."""
+    with new_store.writing() as connection:
+        unsure = {**RECORDED, "decision": "review", "reasons": '["low_confidence", "outside_seen"]'}
+        put(connection, "predictions", id="1", **unsure)
+        put(connection, "predictions", id="2", decision="auto", audit=False, **RECORDED)
+        put(connection, "predictions", id="3", decision="auto", audit=True, **RECORDED)
+        connection.execute(update(queue).where(queue.c.prediction_id == "1").values(place=7))
+        put(connection, "predictions", id="4", **unsure)
+    with new_store.reading() as connection:
+        waits = connection.execute(select(queue.c.prediction_id, queue.c.why, queue.c.place).order_by(queue.c.place))
+        assert waits.all() == [("3", "audit", 2), ("1", "low_confidence", 7), ("4", "low_confidence", 8)]
 
 
 def test_waiting_to_write_leaves_the_settings_of_a_connection_as_they_were(store: Store) -> None:

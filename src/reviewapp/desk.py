@@ -1,8 +1,9 @@
 """The queue of the review desk: what waits for a person, each record with one reviewer at a time.
 
-A record joins the queue in the commit that records it, and leaves it in the commit of its verdict; taking the verdict
-back puts it in front again. A lease gives a record to one reviewer; it ends by itself, so that nobody who goes home
-keeps one. The ledger's own tables say who judged what; this one only says who looks at what now.
+A record joins the queue with the insert that records it, by a trigger of the store (tables.py), whatever inserts it. It
+leaves it in the commit of its verdict; taking the verdict back puts it in front again. A lease gives a record to one
+reviewer; it ends by itself, so that nobody who goes home keeps one. The ledger's own tables say who judged what; this
+one only says who looks at what now.
 
 A record that is drawn to be judged blind is hidden from whoever opens it until it is judged, also where they skip it.
 Who sent the request has had its answer, so for them it is never blind.
@@ -10,17 +11,16 @@ Who sent the request has had its answer, so for them it is never blind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Insert, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
 
 from .errors import Conflict
 from .policy import REASONS
 from .prediction import Prediction, timestamp, utcnow
-from .statements import statement
 from .store import Store
 from .tables import blind_openings, predictions, queue, verdicts
 
@@ -53,23 +53,11 @@ class Waiting:
         return {"left": self.left, "with_others": self.with_others, "by_reason": self.by_reason}
 
 
-def _to(place: ColumnElement[int]) -> Insert:
-    given: dict[str, Any] = {name: bindparam(name) for name in ("prediction_id", "why")}
-    return insert(queue).values(**given, place=select(place).scalar_subquery())
-
-
-_TO_END = _to(func.coalesce(func.max(queue.c.place), 0) + 1)
-_TO_FRONT = _to(func.coalesce(func.min(queue.c.place), 0) - 1)
-
-
-def join(connection: Connection, made: Iterable[Prediction], *, front: bool = False) -> None:
-    """Let those predictions wait that a person must look at: behind all others, or before them."""
-    waiting = [one for one in made if one.decision == "review" or one.audit]
-    if not waiting:
-        return
-    joins = statement(_TO_FRONT if front else _TO_END, connection.dialect)
-    rows = [joins.values({"prediction_id": one.id, "why": [*one.reasons, AUDIT][0]}) for one in waiting]
-    joins.run(connection, rows)
+def put_back(connection: Connection, one: Prediction) -> None:
+    """Let a prediction that a person must look at wait again, before all others."""
+    if one.decision == "review" or one.audit:
+        first = select(func.coalesce(func.min(queue.c.place), 0) - 1).scalar_subquery()
+        connection.execute(insert(queue).values(prediction_id=one.id, why=[*one.reasons, AUDIT][0], place=first))
 
 
 def leave(connection: Connection, prediction_id: str) -> None:

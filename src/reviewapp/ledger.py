@@ -22,8 +22,8 @@ from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timest
 from .release import ReleaseId
 from .reviews import Reader, Reviews
 from .stages import stage
-from .statements import statement
-from .store import Store
+from .statements import AT_ONCE, Statement, statement
+from .store import Store, Turn
 from .tables import idempotency_keys, predictions, verdicts
 
 KEY_LIFE = timedelta(hours=24)  # how long an Idempotency-Key is remembered
@@ -40,6 +40,11 @@ class _Addition:
     rows: Sequence[tuple[Any, ...]]
     call: Call
 
+    @property
+    def plain(self) -> bool:
+        """Whether the predictions are all that is to be kept."""
+        return self.call.key is None and self.call.beside is None
+
 
 class Ledger:
     """Keeps and finds predictions. `clock` returns the time as an aware datetime."""
@@ -51,7 +56,7 @@ class Ledger:
         self._locks = _KeyLocks(f"{store.path}.locks")
         self._keep = Joined(
             self._keep_all,
-            store.writing,
+            store.turn,
             most=TOGETHER,
             size=lambda addition: len(addition.rows),
             alike=(StoreBusy, StoreFull),
@@ -65,20 +70,25 @@ class Ledger:
 
         Calls that meet share the commit, and each is kept whole or not at all, whatever becomes of the others.
         """
-        keeps = statement(_KEEP, self._store.engine.dialect)
-        self._keep(_Addition(made, [keeps.values(_as_row(prediction)) for prediction in made], call))
+        values = self._keeps().values
+        self._keep(_Addition(made, [values(_as_row(prediction)) for prediction in made], call))
 
-    def _keep_all(self, connection: Connection, additions: Sequence[_Addition]) -> Sequence[None]:
+    def _keep_all(self, turn: Turn, additions: Sequence[_Addition]) -> Sequence[None]:
         rows = [row for addition in additions for row in addition.rows]
-        if rows:
-            statement(_KEEP, connection.dialect).run(connection, rows)
-            desk.join(connection, [one for addition in additions for one in addition.made])
-        for addition in additions:
-            if addition.call.beside is not None:
-                addition.call.beside(connection)
-            if addition.call.key is not None:
-                self._remember(connection, addition.call.key, addition.made)
+        if 0 < len(rows) <= AT_ONCE and all(addition.plain for addition in additions):
+            turn.append(self._keeps(), rows)
+            return [None] * len(additions)
+        with turn.transaction() as connection:
+            self._keeps().run(connection, rows)
+            for addition in additions:
+                if addition.call.beside is not None:
+                    addition.call.beside(connection)
+                if addition.call.key is not None:
+                    self._remember(connection, addition.call.key, addition.made)
         return [None] * len(additions)
+
+    def _keeps(self) -> Statement:
+        return statement(_KEEP, self._store.engine.dialect)
 
     def _remember(self, connection: Connection, key: IdempotencyKey, made: Sequence[Prediction]) -> None:
         now = self._clock()
@@ -139,7 +149,7 @@ class Ledger:
                 raise Conflict(f"The verdict that holds is {holds.author}'s; only they take it back here.")
             taken_back = Verdict("withdrawn", None, None, [], None, author, timestamp(self._clock()))
             judged = _append(connection, row, given, taken_back)
-            desk.join(connection, [judged], front=True)
+            desk.put_back(connection, judged)
             beside(connection)
             return judged
 

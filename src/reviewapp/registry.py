@@ -303,8 +303,7 @@ _LAST_MOVE = (
     select(release_events.c.name, release_events.c.version, release_events.c.digest)
     .where(release_events.c.kind.in_([literal(kind) for kind in MOVES]))
     .order_by(release_events.c.seq.desc())
-    .limit(1)
-)
+)  # of which only the first row is read
 
 
 def _live(connection: Connection) -> ReleaseId | None:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from .errors import StoreBusy, StoreError, StoreFull
-from .statements import Lookups
+from .statements import Appends, Lookups, Statement, when_free, wrapped
 from .tables import probe
 
-SQLITE_BUSY = 5  # the primary result code
 FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that several connections write
 BUSY_SECONDS = 15  # how long a turn to write is waited for
-FIRST_STEP, LONGEST_STEP = 50e-6, 500e-6  # seconds between two tries to get it from another process
 DURABLE = ("journal_mode=WAL", "synchronous=FULL")
 WAL_PAGES = 4000  # 16 MB; a recorded prediction writes about 15: with SQLite's own 1000, one in 70 tidies up after them
 POOL = 32  # connections of one process; more threads than this wait for one
@@ -58,13 +56,14 @@ class Store:
         self._until = 0.0  # how long whoever holds `_writer` waits, on the monotonic clock
         self._engine: Engine | None = None
         self._reads: Engine | None = None  # the same that begins to read
-        self._lookups = Lookups()
+        self._lookups, self._appends = Lookups(), Appends()
         os.register_at_fork(after_in_child=self._forget_parent)
 
     def _forget_parent(self) -> None:
         """A child must not touch the parent's connections, not even to close them."""
         self._lock, self._writer = threading.Lock(), threading.Lock()
         self._lookups.forget_parent()
+        self._appends.forget_parent()
         if self._engine is not None:
             self._engine.dispose(close=False)
 
@@ -100,17 +99,22 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Give a connection whose changes are durable when the block ends, all or none.
+        """Give a connection whose changes are durable when the block ends, all or none."""
+        with self.turn() as turn, turn.transaction() as connection:
+            yield connection
 
-        One thread at a time goes for the turn that all processes share, so that the others wait without trying.
+    @contextmanager
+    def turn(self) -> Iterator[Turn]:
+        """Be the one thread of this process that writes, for what is decided only once it is.
+
+        One at a time goes for the turn that all processes share, so that the others wait without trying.
         """
         until = time.monotonic() + BUSY_SECONDS
         if not self._writer.acquire(timeout=BUSY_SECONDS):
             raise _busy()
         try:
             engine, self._until = self.engine, until
-            with _translated(), engine.begin() as connection:
-                yield connection
+            yield Turn(engine, self._appends, until)
         finally:
             self._writer.release()
 
@@ -123,8 +127,27 @@ class Store:
     def close(self) -> None:
         """Close the connections of this process."""
         self._lookups.close()
+        self._appends.close()
         if self._engine is not None:
             self._engine.dispose()
+
+
+class Turn:
+    """The ways to write that the one thread has that does; another process is waited for until the turn's end."""
+
+    def __init__(self, engine: Engine, appends: Appends, until: float) -> None:
+        self._engine, self._appends, self._until = engine, appends, until
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Give a connection whose changes are durable when the block ends, all or none."""
+        with _translated(), self._engine.begin() as connection:
+            yield connection
+
+    def append(self, made: Statement, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows, AT_ONCE at most: durable on return, all or none, in one call of the driver."""
+        with _translated():
+            self._appends.insert(self._engine, made, rows, self._until)
 
 
 def _sqlite_engine(url: str, path: Path, until: Callable[[], float], *, read_only: bool) -> Engine:
@@ -168,25 +191,13 @@ def _sqlite_engine(url: str, path: Path, until: Callable[[], float], *, read_onl
 
 
 def _begin_to_write(connection: Connection, until: float) -> None:
-    """Begin as the one that writes, tried again in short steps until a monotonic time.
-
-    SQLite's own steps grow to 100 ms: under load, other processes write again and again in each of them.
-    """
+    """Begin as the one that writes, tried until a monotonic time while another process does."""
     driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA busy_timeout=0")
     try:
-        step = FIRST_STEP
-        while time.monotonic() < until:
-            try:
-                driver.execute("BEGIN IMMEDIATE")
-            except dbapi2.DatabaseError as error:
-                if error.sqlite_errorcode & 0xFF != SQLITE_BUSY:
-                    break
-            else:
-                return
-            time.sleep(step)
-            step = min(1.5 * step, LONGEST_STEP)
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the last try raises what stands in the way
+        when_free(lambda: driver.execute("BEGIN IMMEDIATE"), until)
+    except Exception as error:
+        raise wrapped("BEGIN IMMEDIATE", error, connection.dialect) from error
     finally:
         driver.execute(f"PRAGMA busy_timeout={BUSY_SECONDS}000")
 

@@ -77,7 +77,9 @@ verdicts = Table(
 )
 
 # What waits for a person, each record once. It can be told from the two tables above; it is kept, so that the next
-# record is found at once. `place` is the order; a lease gives a record to one reviewer for a while.
+# record is found at once. `place` is the order; a lease gives a record to one reviewer for a while. A prediction that a
+# person must look at is put behind all others by the insert that records it, through the trigger `predictions_wait`: a
+# migration that makes the table of predictions anew (as batch mode does) loses it, and must make it again at its end.
 queue = Table(
     "queue",
     metadata,
