@@ -72,9 +72,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     @app.before_request
     def begin() -> None:  # one function: each that Flask calls costs more than what these do
+        asked = request_ctx.request  # the request itself: each use of the proxy would look it up anew
         protocol.begin_request()
-        security.check_host(settings.hosts)
-        security.guard(parts)
+        security.check_host(asked, settings.hosts)
+        security.guard(asked, parts)
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
