@@ -310,7 +310,7 @@ def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:
     config = Config()
     for name, value in server.gunicorn_settings(settings).items():
         config.set(name, value)
-    assert config.worker_class_str == "gthread"
+    assert config.worker_class.__name__ == "FairWorker"
     assert config.pidfile == str(tmp_path / "gunicorn.pid")
     assert config.preload_app is False
 

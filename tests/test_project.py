@@ -67,7 +67,7 @@ rules rulelist calibration transformers estimators trust release | engine |
 explain prediction adapter bulk tables statements store search finding filters desk reviews ledger export registry
 accounts uploads openapi marking wording snippets |
 evaluation golden monitoring reliance building | triage | evidence |
-parts | protocol security | lookups | api ui server | factory | cli | __main__
+parts | protocol security | lookups | api ui worker server | factory | cli | __main__
 """
 
 

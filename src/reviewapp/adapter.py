@@ -47,7 +47,6 @@ class ModelAdapter:
         self._sinks = tuple(sinks)
         self._clock = clock
         estimators = {"model": release.model, "baseline": release.baseline}
-        self._fields = {field.name: field for field in self.contract.fields}
         self._labels = {option: _labels_of(estimator) for option, estimator in estimators.items()}
         self._orders = {option: _order(names, self.contract.outcome.labels) for option, names in self._labels.items()}
         self._native = {option: Native(estimator, self.contract) for option, estimator in estimators.items()}
@@ -90,10 +89,11 @@ class ModelAdapter:
         others = self.outputs(other, records) if asked else [None] * len(outputs)
         now = self._clock()
         created_at, ids = timestamp(now), new_ids(now, len(records))
+        release, policy = self.release.id, self.release.policy
         predictions = []
         for i, (made_id, record, output, second) in enumerate(zip(ids, records, outputs, others, strict=True)):
             warnings = self.warnings(record)
-            reasons = self.release.policy.reasons(
+            reasons = policy.reasons(
                 output,
                 outside_seen=bool(warnings),
                 disagree=second is not None and differ(output, second),
@@ -102,7 +102,7 @@ class ModelAdapter:
                 Prediction(
                     id=made_id,
                     created_at=created_at,
-                    release=self.release.id,
+                    release=release,
                     option=option,
                     reference=call.references[i] if call.references else None,
                     input=record,
@@ -115,7 +115,7 @@ class ModelAdapter:
                     source=call.source,
                     client=call.client,
                     request_id=call.request_id,
-                    audit=not reasons and self.release.policy.audited(made_id),
+                    audit=not reasons and policy.audited(made_id),
                 )
             )
         if not call.dry_run:
@@ -170,13 +170,14 @@ class ModelAdapter:
 
     def warnings(self, record: Record) -> list[dict[str, Any]]:
         """Return where a record lies outside of what the training table held."""
-        found = []
-        for name, field in self._fields.items():
-            detail = field.outside_seen(record.get(name))
-            if detail is not None:
-                code = "outside_seen_values" if field.kind == "category" else "outside_seen_range"
-                found.append({"pointer": pointer("input", name), "code": code, "detail": detail})
-        return found
+        return [
+            {
+                "pointer": pointer("input", field.name),
+                "code": "outside_seen_values" if field.kind == "category" else "outside_seen_range",
+                "detail": detail,
+            }
+            for field, detail in self.contract.outside_seen(record)
+        ]
 
     def _explain(self, record: Record, option: str, output: dict[str, Any]) -> dict[str, Any]:
         linear = self._linear if option == "model" else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, g, request
+from flask.globals import request_ctx
 from werkzeug.urls import iri_to_uri
 
 from . import bulk, lookups
@@ -16,7 +17,7 @@ from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
 from .filters import LIST_OPTIONS, option
 from .monitoring import monitor
 from .openapi import describe
-from .parts import parts
+from .parts import own_parts, parts
 from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
 from .protocol import (
     JSON_TYPE,
@@ -59,13 +60,14 @@ def accept_json() -> None:
 @needs("submit")
 def create_prediction() -> Response:
     """Answer one request; 201 with the prediction once it is recorded."""
-    adapter, options = parts.registry.adapter(), _predict_options()
-    record, reference = prediction_request(adapter.contract).load(read_json(parts.settings.max_body))
+    own, asked = own_parts(), request_ctx.request
+    adapter, options = own.registry.adapter(), _predict_options()
+    record, reference = prediction_request(adapter.contract).load(read_json(own.settings.max_body))
     [made] = _predict(adapter, [record], [reference], options)
     if options["dry_run"]:
         return answer(made.as_json() | {"id": None})
-    prefix = request.root_path and iri_to_uri(request.root_path)
-    return answer(made.as_json(), 201, f"{prefix}{request.path}/{made.id}")  # get_prediction's address
+    prefix = asked.root_path and iri_to_uri(asked.root_path)
+    return answer(made.as_json(), 201, f"{prefix}{asked.path}/{made.id}")  # get_prediction's address
 
 
 @api.post("/predictions/batch")
@@ -180,7 +182,7 @@ def _predict(
 
 def _idempotency_key() -> IdempotencyKey | None:
     """Return the caller's key, bound to who asks and to all that the answer depends on."""
-    key = request.headers.get("Idempotency-Key")
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):

@@ -110,7 +110,7 @@ class Field:
 
     def outside_seen(self, value: Value) -> str | None:
         """Return what the training table held, in words, where `value` lies outside of it, else None."""
-        if value is None or self._within_seen is None or self._within_seen(value):
+        if value is None or self.within_seen is None or self.within_seen(value):
             return None
         if self.kind == "category":
             return "this value is none of those seen in training"
@@ -120,7 +120,7 @@ class Field:
         return f"{subject} is {side} {self.seen_minimum}…{self.seen_maximum} seen in training"
 
     @cached_property
-    def _within_seen(self) -> Callable[[Value], bool] | None:
+    def within_seen(self) -> Callable[[Value], bool] | None:
         """What says whether a value is one of those, or in the range, that was seen; None: it always is."""
         if self.kind == "category":
             return None if self.seen_choices is None else frozenset(self.seen_choices).__contains__
@@ -129,6 +129,8 @@ class Field:
         low, high = self._measure(self.seen_minimum), self._measure(self.seen_maximum)
         if self.kind in ("number", "integer"):
             return lambda value: bool(low <= value <= high)
+        if self.kind == "text":
+            return lambda value: bool(low <= len(str(value)) <= high)
         return lambda value: bool(low <= self._measure(value) <= high)
 
     def _measure(self, value: Value) -> Any:
@@ -393,6 +395,20 @@ class Contract:
     @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.fields)
+
+    def outside_seen(self, record: Record) -> list[tuple[Field, str]]:
+        """Return the fields whose values lie outside of what the training table held, each with that in words."""
+        found = []
+        for name, within, field in self._watched:
+            value = record.get(name)
+            if value is not None and not within(value):
+                found.append((field, str(field.outside_seen(value))))
+        return found
+
+    @cached_property
+    def _watched(self) -> list[tuple[str, Callable[[Value], bool], Field]]:
+        """The fields of which something is known to have been seen, and how a value is held against it."""
+        return [(one.name, one.within_seen, one) for one in self.fields if one.within_seen is not None]
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that is stored as `contract.json` and served as it is."""

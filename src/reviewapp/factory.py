@@ -20,7 +20,7 @@
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 6 lookups                                what both doors look up
-7 api ui/ server                         the doors, and gunicorn
+7 api ui/ worker server                  the doors, and gunicorn
 8 factory    9 cli __main__              joined together, and the command
 
 A file imports only files that come before it; a test holds it to that.
@@ -72,9 +72,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     @app.before_request
     def begin() -> None:  # one function: each that Flask calls costs more than what these do
+        asked = request_ctx.request  # the request itself: each use of the proxy would look it up anew
         protocol.begin_request()
-        security.check_host(settings.hosts)
-        security.guard(parts)
+        security.check_host(asked, settings.hosts)
+        security.guard(asked, parts)
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)

@@ -30,4 +30,9 @@ class Parts:
     uploads: Uploads
 
 
-parts = cast(Parts, LocalProxy(lambda: current_app.extensions[EXTENSION]))
+def own_parts() -> Parts:
+    """Return the parts themselves, for who needs several of them: each use of the proxy looks them up anew."""
+    return cast(Parts, current_app.extensions[EXTENSION])
+
+
+parts = cast(Parts, LocalProxy(own_parts))

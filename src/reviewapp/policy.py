@@ -71,16 +71,16 @@ class Policy:
 
     def reasons(self, output: Mapping[str, Any], *, outside_seen: bool, disagree: bool) -> list[str]:
         """Return why a person must look, in a fixed order; empty means that the answer may be used as it is."""
-        return [
-            reason
-            for reason, holds in (
-                (LOW_CONFIDENCE, output.get("confidence", 1.0) < self.threshold),
-                (WIDE_INTERVAL, self.widest_interval is not None and _width(output) > self.widest_interval),
-                (OUTSIDE_SEEN, outside_seen and self.review_outside_seen),
-                (OPTIONS_DISAGREE, disagree and self.review_disagreement),
-            )
-            if holds
-        ]
+        found = []
+        if output.get("confidence", 1.0) < self.threshold:
+            found.append(LOW_CONFIDENCE)
+        if self.widest_interval is not None and _width(output) > self.widest_interval:
+            found.append(WIDE_INTERVAL)
+        if outside_seen and self.review_outside_seen:
+            found.append(OUTSIDE_SEEN)
+        if disagree and self.review_disagreement:
+            found.append(OPTIONS_DISAGREE)
+        return found
 
     def audited(self, prediction_id: str) -> bool:
         """Return whether an automatic answer is drawn for a person to check: by its id alone, so anyone can check it.

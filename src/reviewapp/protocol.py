@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from flask import Request, Response, g, has_request_context, request
-from flask.globals import request_ctx
+from flask.globals import app_ctx, request_ctx
 from gunicorn.http.errors import ParseException
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -59,9 +59,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 def begin_request() -> None:
     """Take over the caller's request id, or make one; a value that does not belong into a log is replaced."""
-    given = request.environ.get("HTTP_X_REQUEST_ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
-    g.body = g.client = None
+    given, kept = request.environ.get("HTTP_X_REQUEST_ID", ""), app_ctx.g
+    kept.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    kept.body = kept.client = None
     begin()
 
 
@@ -69,9 +69,10 @@ def request_id() -> str:
     """Return the id of this request; there is one even where the request could not be understood."""
     if not has_request_context():
         return str(uuid.uuid4())
-    if "request_id" not in g:
+    kept = app_ctx.g
+    if "request_id" not in kept:
         begin_request()
-    return str(g.request_id)
+    return str(kept.request_id)
 
 
 @stage("parse")
@@ -104,7 +105,7 @@ def read_body(limit: int) -> bytes:
         raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
     if (length or 0) > limit:
         raise too_large(limit)
-    with _patience(BODY_PAUSE):
+    with _patience(asked, BODY_PAUSE):
         body = b"".join(_chunks(asked, limit + 1))
     if len(body) > limit:
         raise too_large(limit)
@@ -183,7 +184,7 @@ def drain() -> None:
         return
     ends = time.monotonic() + DRAIN_SECONDS
     try:
-        with _patience(DRAIN_PAUSE):
+        with _patience(request, DRAIN_PAUSE):
             for _ in _chunks(request, DRAIN_BYTES):
                 if time.monotonic() > ends:
                     break
@@ -192,9 +193,9 @@ def drain() -> None:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
+def _patience(source: Request, seconds: float) -> Iterator[None]:
     """Wait no longer than this for the next byte: gunicorn's threads would wait for ever."""
-    connection = request.environ.get("gunicorn.socket")
+    connection = source.environ.get("gunicorn.socket")
     if connection is None:
         yield
         return

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, current_app, g, request
-from flask.globals import request_ctx
 from werkzeug.wrappers import Response
 
 from .accounts import ROLES, Client
@@ -59,12 +58,12 @@ def check_guards(app: Flask) -> None:
         raise RuntimeError(f"routes without needs(…): {', '.join(unguarded)}")
 
 
-def check_host(hosts: Collection[str]) -> None:
+def check_host(asked: Request, hosts: Collection[str]) -> None:
     """Refuse a request that names a host we do not answer for, in its Host or in an absolute target (RFC 9112, 3.2.2).
 
     Werkzeug's own TRUSTED_HOSTS cannot name an IPv6 address.
     """
-    environ = request.environ
+    environ = asked.environ
     target = environ.get("RAW_URI", "")
     host = urlsplit(target).netloc if "://" in target.partition("?")[0] else environ.get("HTTP_HOST", "")
     if _PORT.sub("", host).lower() not in hosts:
@@ -75,9 +74,8 @@ def foreign_host() -> BadRequest:
     return BadRequest("The Host of this request is not one that this service answers for (REVIEWAPP_HOSTS).")
 
 
-def guard(parts: Parts) -> None:
+def guard(asked: Request, parts: Parts) -> None:
     """Before every request: refuse who is not known, whose role is too low, and what comes from another site."""
-    asked = request_ctx.request  # the request itself: each use of the proxy would look it up anew
     view = current_app.view_functions.get(asked.endpoint or "")
     if view is None:  # no such route or method; the router's own answer follows, on a page that knows its reader
         if not asked.path.startswith("/api/"):

@@ -26,7 +26,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "bind": settings.bind,
         "workers": settings.worker_count,
         "threads": settings.threads,
-        "worker_class": "gthread",
+        "worker_class": "reviewapp.worker.FairWorker",
         "pidfile": str(settings.instance / "gunicorn.pid"),
         "preload_app": False,  # a failing app must not end the master, a model must not cross a fork
         "timeout": 30,

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import ParamSpec, TypeVar
 
 STAGES = ("parse", "validate", "predict", "record", "render")
+_SHOWN = ", ".join(f"{name};dur=%.3f" for name in (*STAGES, "total"))
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,5 +79,5 @@ def server_timing() -> str | None:
     clock = _clock.get()
     if clock is None or not any(clock.taken.values()):
         return None
-    shown = {**clock.taken, "total": perf_counter() - clock.started}
-    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in shown.items())
+    taken = (*clock.taken.values(), perf_counter() - clock.started)
+    return _SHOWN % tuple([seconds * 1000 for seconds in taken])

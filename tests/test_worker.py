@@ -1,0 +1,175 @@
+"""The worker class under a real gunicorn: connections go to whoever has a thread for them, and nobody waits in vain."""
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from reviewapp.evidence.running import free_port
+
+pytestmark = pytest.mark.server
+WORKERS, THREADS = 2, 2
+ALL = WORKERS * THREADS
+SECONDS = 20.0  # a bound, not a promise
+
+# GET /<name>/<n> is answered once n requests of that name are under way, in whatever worker, or a file lets it go.
+APP = """
+import os, pathlib, time, uuid
+
+def app(environ, start):
+    _, name, n = environ["PATH_INFO"].split("/")
+    folder = pathlib.Path(__file__).parent / name
+    folder.mkdir(exist_ok=True)
+    (folder / uuid.uuid4().hex).touch()
+    ends = time.monotonic() + SECONDS
+    while len(os.listdir(folder)) < int(n) and not (folder / "go").exists() and time.monotonic() < ends:
+        time.sleep(0.005)
+    met = "200 OK" if time.monotonic() < ends else "504 Nobody came"
+    start(met, [("Content-Length", "0")])
+    return [b""]
+""".replace("SECONDS", str(SECONDS))
+
+CONF = f"""
+import reviewapp.worker
+reviewapp.worker.HEAD_SECONDS = 0.2
+worker_class = "reviewapp.worker.FairWorker"
+workers, threads, keepalive, control_socket_disable = {WORKERS}, {THREADS}, 30, True
+"""
+
+
+class Gunicorn:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        (folder / "app.py").write_text(APP)
+        (folder / "gunicorn.conf.py").write_text(CONF)
+        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}", "app:app"]
+        with (folder / "log").open("w") as log:
+            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> "Gunicorn":
+        self.until(lambda: (self.folder / "log").read_text().count("Booting worker") == WORKERS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(40)
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        ends = time.monotonic() + SECONDS
+        while not happened():
+            assert time.monotonic() < ends and self.process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.005)
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * SECONDS)
+
+    def ask(self, name: str, n: int = 1) -> int:
+        """Ask on a connection of its own."""
+        with closing(self.connection()) as connection:
+            return answered(connection, name, n)
+
+    def under_way(self, name: str) -> int:
+        return len(list((self.folder / name).glob("*")))
+
+
+def answered(connection: http.client.HTTPConnection, name: str, n: int = 1) -> int:
+    connection.request("GET", f"/{name}/{n}")
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Gunicorn]:
+    with Gunicorn(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2 * ALL) as made:
+        yield made
+
+
+def test_as_many_connections_as_threads_are_all_under_way_at_once_whichever_worker_wakes_first(
+    server: Gunicorn, pool: ThreadPoolExecutor
+) -> None:
+    for turn in range(20):  # they wait for each other, so one that queues behind another's thread would never end
+        meeting = [pool.submit(server.ask, f"meeting-{turn}", ALL) for _ in range(ALL)]
+        assert [one.result() for one in meeting] == [200] * ALL
+
+
+def test_connections_that_are_kept_alive_take_no_room(server: Gunicorn, pool: ThreadPoolExecutor) -> None:
+    with ExitStack() as open_ones:
+        idle = [open_ones.enter_context(closing(server.connection())) for _ in range(3 * ALL)]
+        assert [answered(one, "before") for one in idle] == [200] * len(idle)
+        meeting = [pool.submit(server.ask, "new", ALL) for _ in range(ALL)]
+        assert [one.result() for one in meeting] == [200] * ALL
+        assert [answered(one, "after") for one in idle] == [200] * len(idle)
+
+
+def test_a_connection_that_finds_every_thread_busy_waits_for_the_first_that_is_free(
+    server: Gunicorn, pool: ThreadPoolExecutor
+) -> None:
+    busy = [pool.submit(server.ask, f"busy-{i}", 2) for i in range(ALL)]
+    server.until(lambda: all(server.under_way(f"busy-{i}") for i in range(ALL)))
+    late = [pool.submit(server.ask, "late") for _ in range(3)]
+    (server.folder / "busy-2" / "go").touch()
+    assert [one.result() for one in late] == [200] * 3
+    assert [one.done() for one in busy] == [False, False, True, False]
+    for i in range(ALL):
+        (server.folder / f"busy-{i}" / "go").touch()
+    assert [one.result() for one in busy] == [200] * ALL
+
+
+def test_clients_that_never_end_their_request_hold_no_thread_for_ever(server: Gunicorn) -> None:
+    address = ("127.0.0.1", server.port)
+    with ExitStack() as open_ones:
+        stuck = [open_ones.enter_context(socket.create_connection(address, 2 * SECONDS)) for _ in range(2 * ALL)]
+        for one in stuck:
+            one.sendall(b"GET /half/1 HTTP/1.1\r\nHost: lo")
+        assert server.ask("whole") == 200
+        assert [one.recv(1) for one in stuck] == [b""] * len(stuck), "they were hung up on"
+    assert "Traceback" not in (server.folder / "log").read_text()
+
+
+def test_a_stop_lets_what_is_under_way_end_and_takes_nothing_new(server: Gunicorn, pool: ThreadPoolExecutor) -> None:
+    busy = [pool.submit(server.ask, f"busy-{i}", 2) for i in range(ALL)]
+    server.until(lambda: all(server.under_way(f"busy-{i}") for i in range(ALL)))
+    server.process.send_signal(signal.SIGTERM)
+    server.until(lambda: "Handling signal: term" in (server.folder / "log").read_text())
+    for i in range(ALL):
+        (server.folder / f"busy-{i}" / "go").touch()
+    assert [one.result() for one in busy] == [200] * ALL
+    assert server.process.wait(SECONDS) == 0
+    with pytest.raises(ConnectionRefusedError):
+        server.ask("new")
+
+
+def test_no_more_connections_are_held_open_than_gunicorn_is_told(tmp_path: Path) -> None:
+    from gunicorn.config import Config
+
+    from reviewapp.worker import FairWorker
+
+    config = Config()
+    config.set("threads", 2)
+    config.set("worker_connections", 5)
+    worker = FairWorker(0, 0, [], None, 0, config, None)
+    try:
+        assert worker.worker_connections == 2
+        worker.keepalived_conns.extend(range(2))
+        worker.pending_conns.append(0)
+        assert worker.worker_connections == 5
+        worker.keepalived_conns.extend(range(10))
+        assert worker.worker_connections == 5
+    finally:
+        worker.tmp.close()
