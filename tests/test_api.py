@@ -3,11 +3,13 @@
 import random
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from flask import Flask
 
 from reviewapp.adapter import ModelAdapter
+from reviewapp.engine.engines import Compiled
 from reviewapp.errors import StoreFull
 from reviewapp.parts import Parts
 from reviewapp.prediction import IdempotencyKey
@@ -361,8 +363,8 @@ def test_ready_says_what_is_wrong(app: Flask, parts: Parts, monkeypatch: pytest.
 def test_a_model_that_breaks_its_contract_is_our_failure_not_the_callers(
     app: Flask, api: Any, parts: Parts, example: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = parts.registry.adapter().release.model
-    monkeypatch.setattr(type(model), "predict_proba", lambda self, frame: [[float("nan")] * 6])
+    parts.registry.adapter()  # it is loaded while it still answers right
+    monkeypatch.setattr(Compiled, "figures", lambda self, records: np.full((len(records), 6), np.nan))
     response = api("post", "/predictions", json={"input": example})
     assert (response.status_code, response.json["type"]) == (500, "/problems/model-broken")
     assert rows(parts) == 0

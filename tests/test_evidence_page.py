@@ -75,5 +75,5 @@ def test_without_evidence_the_page_says_how_to_get_it(page: FlaskClient, folder:
 @pytest.mark.parametrize("name", ["nothing.csv", "..%2fmemo.md", "%2e%2e", "bench", "manifest.json%00"])
 def test_nothing_but_the_files_of_the_pack_can_be_had(page: FlaskClient, folder: Path, name: str) -> None:
     (folder / "nothing.csv").write_text("no run made this")
-    (folder / "bench").mkdir()
+    (folder / "bench").mkdir(exist_ok=True)
     assert page.get(f"/evidence/{name}").status_code == 404
