@@ -2,6 +2,7 @@
 
 python -m bench.bare model RELEASE FILE ROWS SECONDS   `predict_proba` of the release's model on ready frames
 python -m bench.bare commit FOLDER SECONDS             one small row committed to SQLite with synchronous=FULL
+python -m bench.bare engine KIND RELEASE FILE ROWS SECONDS   the release's `native` or `compiled` engine on requests
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from pysqlite3 import dbapi2
+
+from reviewapp.engine.engines import Compiled, Engine, Native
+from reviewapp.frames import to_frame
+from reviewapp.release import read
+from reviewapp.trust import TrustedTypes
+
 FRAMES = 50  # different ones, in turn
 WARM_UP = 3
 
 
 def model(release: str, file: str, rows: int, seconds: float) -> dict[str, float]:
     """Time the model on frames of so many rows: the requests of the file, made to frames as the service makes them."""
-    from reviewapp.frames import to_frame  # noqa: PLC0415 (a commit needs none of it)
-    from reviewapp.release import read  # noqa: PLC0415
-    from reviewapp.trust import TrustedTypes  # noqa: PLC0415
-
     folder = Path(release)
     loaded = read(folder, trusted=TrustedTypes(folder.parents[2]).names())
     records = [json.loads(line)["input"] for line in Path(file).read_text(encoding="utf-8").splitlines()]
@@ -31,10 +35,19 @@ def model(release: str, file: str, rows: int, seconds: float) -> dict[str, float
     return timed(loaded.model.predict_proba, [to_frame(loaded.contract, group) for group in groups], seconds)
 
 
+def engine(kind: str, release: str, file: str, rows: int, seconds: float) -> dict[str, float]:
+    """Time an engine of the release on so many requests at once: from the requests to the figures."""
+    folder = Path(release)
+    loaded = read(folder, trusted=TrustedTypes(folder.parents[2]).names())
+    asked: Engine = Native(loaded.model, loaded.contract)
+    if kind == "compiled":
+        asked = Compiled(loaded.model, loaded.contract, Native(loaded.model, loaded.contract))
+    records = [json.loads(line)["input"] for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    return timed(asked.figures, [records[i : i + rows] for i in range(0, len(records) - rows + 1, rows)], seconds)
+
+
 def commit(folder: str, seconds: float) -> dict[str, float]:
     """Time an insert with its commit into a file of its own in the folder."""
-    from pysqlite3 import dbapi2  # noqa: PLC0415
-
     path = Path(folder) / "commit.sqlite3"
     connection = dbapi2.connect(str(path), isolation_level=None)
     for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "CREATE TABLE t (a INTEGER)"):
@@ -65,7 +78,11 @@ def timed(call: Callable[[Any], Any], given: Sequence[Any], seconds: float) -> d
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "model":
-        print(json.dumps(model(sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5]))))
+    what, *given = sys.argv[1:]
+    if what == "model":
+        found = model(given[0], given[1], int(given[2]), float(given[3]))
+    elif what == "engine":
+        found = engine(given[0], given[1], given[2], int(given[3]), float(given[4]))
     else:
-        print(json.dumps(commit(sys.argv[2], float(sys.argv[3]))))
+        found = commit(given[0], float(given[1]))
+    print(json.dumps(found))

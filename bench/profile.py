@@ -88,7 +88,7 @@ def ask(app: Flask, body: bytes, token: str) -> tuple[float, str]:
     started = perf_counter()
     pieces = app(environ, start)
     b"".join(pieces)
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()  # type: ignore[attr-defined]  # Werkzeug's has it, WSGI's type does not
     taken = (perf_counter() - started) * 1e6
     if not answered[0].startswith("2"):
         raise SystemExit(f"The request was answered with {answered[0]}.")

@@ -380,7 +380,7 @@ def test_an_engine_that_answers_what_scikit_learn_refuses_is_not_used() -> None:
     assert choice.kind == NATIVE
 
 
-class Doubled(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Doubled(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A transformer of somebody's own, of which nobody here knows what it does."""
 
     def fit(self, frame: Any, y: Any = None) -> Any:

@@ -122,7 +122,7 @@ def test_who_comes_while_the_turn_is_waited_for_is_in_it() -> None:
     assert waits.wait(LONG)
     for number, thread in enumerate(threads[1:], 1):
         thread.start()
-        until(lambda number=number: len(joined._waiting) == number)  # type: ignore[misc]
+        until(lambda number=number: len(joined._waiting) == number)  # type: ignore[misc]  # no type of a default
     go.set()
     for thread in threads:
         thread.join(LONG)

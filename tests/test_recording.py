@@ -76,7 +76,7 @@ def record_at_once(ledger: Ledger, store: Store, asked: Sequence[tuple[Sequence[
     with store.writing():
         for number, thread in enumerate(threads):
             thread.start()
-            until(lambda number=number: ledger._keep._led and len(ledger._keep._waiting) == number)  # type: ignore[misc]
+            until(lambda number=number: ledger._keep._led and len(ledger._keep._waiting) == number)  # type: ignore[misc]  # no type of a default
     for thread in threads:
         thread.join(LONG)
         assert not thread.is_alive()
