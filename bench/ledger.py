@@ -36,7 +36,7 @@ def filled(release: Served, to: Path, rows: int) -> Path:
         with tempfile.TemporaryDirectory(prefix=".building-", dir=to.parent) as scratch:
             copied = release.copied(Path(scratch) / "instance")
             store = Store(f"sqlite:///{copied.instance / FILE}")
-            adapter = ModelAdapter(read(copied.release), [Ledger(store).add_predictions])
+            adapter = ModelAdapter(read(copied.release), [Ledger(store).add])
             adapter.predict(copied.records(), Call(client="bench", request_id="bench"))
             _multiply(store, rows)
             store.close()  # the last one to close it brings everything into the one file

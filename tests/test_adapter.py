@@ -42,7 +42,7 @@ def adapter(*rows: list[float], sinks: Any = (), **changes: Any) -> ModelAdapter
 
 def test_a_prediction_has_all_that_was_promised() -> None:
     kept: list[Prediction] = []
-    answering = adapter([0.25, 0.75], sinks=[lambda made, call: kept.extend(made)])
+    answering = adapter([0.25, 0.75], sinks=[lambda answered: kept.extend(answered[0][0])])
     call = Call(source="form", client="ann", request_id="r-1", references=["A-1"])
     [made] = answering.predict([RECORD], call, compare=True)
     assert made.as_json() == {
@@ -97,12 +97,12 @@ def test_the_baseline_can_answer_with_the_model_beside_it() -> None:
 
 def test_a_dry_run_reaches_no_sink() -> None:
     kept: list[Any] = []
-    adapter([0.5, 0.5], sinks=[lambda *given: kept.append(given)]).predict([RECORD], Call(dry_run=True))
+    adapter([0.5, 0.5], sinks=[kept.append]).predict([RECORD], Call(dry_run=True))
     assert kept == []
 
 
 def test_an_answer_that_no_sink_kept_is_not_given() -> None:
-    def failing(made: Any, call: Call) -> None:
+    def failing(answered: Any) -> None:
         raise RuntimeError("no disk")
 
     with pytest.raises(RuntimeError, match="no disk"):

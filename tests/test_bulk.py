@@ -18,7 +18,7 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.contract import Contract, Field, Outcome
 from reviewapp.errors import StoreFull
 from reviewapp.parts import EXTENSION, Parts
-from reviewapp.prediction import Call, Prediction
+from reviewapp.prediction import Answered, Call
 from reviewapp.release import Release
 from reviewapp.samples import as_text, csv_template, example_record
 from reviewapp.triage import generator
@@ -342,7 +342,7 @@ def serve(app: Flask, parts: Parts) -> Iterator[Callable[[Contract, Any], ModelA
     """Let the app answer for another contract: `serve(contract, model)`."""
 
     def change(contract: Contract, model: Any) -> ModelAdapter:
-        adapter = ModelAdapter(small_release(contract, model), [parts.ledger.add_predictions])
+        adapter = ModelAdapter(small_release(contract, model), [parts.ledger.add])
         app.extensions[EXTENSION] = replace(parts, registry=OneRelease(adapter))
         CheckedClient.contract = contract
         return adapter
@@ -463,11 +463,11 @@ def failing(app: Flask, parts: Parts, release: Release) -> Callable[[int, Except
     def change(batch: int, error: Exception) -> None:
         batches: list[int] = []
 
-        def sink(made: Sequence[Prediction], call: Call) -> None:
-            batches.append(len(made))
+        def sink(answered: Sequence[Answered]) -> None:
+            batches.append(len(answered))
             if len(batches) >= batch:
                 raise error
-            parts.ledger.add_predictions(made, call)
+            parts.ledger.add(answered)
 
         registry = OneRelease(ModelAdapter(release, [sink]))
         app.extensions[EXTENSION] = replace(parts, registry=registry)
@@ -520,7 +520,7 @@ def test_a_chunk_is_handed_out_before_the_next_one_is_answered(
     adapter: ModelAdapter, release: Release, example: dict
 ) -> None:
     asked: list[int] = []
-    watched = ModelAdapter(release, [lambda made, call: asked.append(len(made))])
+    watched = ModelAdapter(release, [lambda answered: asked.extend(len(made) for made, _ in answered)])
     pieces = bulk.answer(bulk.read(NDJSON, as_lines([example] * 7).encode(), release.contract), watched, Call())
     for handed_out in ([3], [3, 3], [3, 3, 1]):
         next(pieces)
@@ -543,9 +543,11 @@ class StumblesAt41:
 @pytest.mark.parametrize("bad", [0, 5])
 def test_a_row_that_the_model_fails_at_fails_alone(release: Release, example: dict, bad: int) -> None:
     kept: list[str] = []
-    stumbling = ModelAdapter(
-        replace(release, model=StumblesAt41(release.model)), [lambda made, call: kept.extend(one.id for one in made)]
-    )
+
+    def sink(answered: Sequence[Answered]) -> None:
+        kept.extend(prediction.id for made, _ in answered for prediction in made)
+
+    stumbling = ModelAdapter(replace(release, model=StumblesAt41(release.model)), [sink])
     records = [{**example, "open_tickets": 41 if i == bad else 1} for i in range(7)]
     read = bulk.read(NDJSON, as_lines(records).encode(), release.contract)
     pieces = b"".join(bulk.answer(read, stumbling, Call(request_id="r")))

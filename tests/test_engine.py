@@ -2,7 +2,6 @@
 
 import random
 import re
-import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -279,44 +278,6 @@ def test_compiled_native_alone_and_in_a_batch_are_the_same_answer(
             np.testing.assert_array_equal(alone, compiled.figures(rows))
 
     check()
-
-
-def test_calls_that_meet_get_their_own_answers(models: Callable[[str], tuple[Contract, Any]]) -> None:
-    contract, model = models("the usual, three labels")
-    together: list[int] = []
-    everybody = threading.Barrier(2)
-
-    class Slow:
-        classes_ = model.classes_
-
-        def predict_proba(self, frame: Any) -> Any:
-            together.append(len(frame))
-            if len(together) == 1:
-                everybody.wait(10)  # until the others are there
-                arrived.wait(10)
-            return model.predict_proba(frame)
-
-    arrived = threading.Event()
-    native, alone = Native(Slow(), contract), Native(model, contract)
-    asked = [odd_records(contract, [], n, random.Random(n)) for n in (1, 2, 3)]
-    answers: dict[int, Any] = {}
-
-    def ask(n: int) -> None:
-        answers[n] = native.figures(asked[n])
-
-    threads = [threading.Thread(target=ask, args=(n,)) for n in range(3)]
-    threads[0].start()
-    everybody.wait(10)
-    for thread in threads[1:]:
-        thread.start()
-    while len(native._joined._waiting) < 2:
-        pass
-    arrived.set()
-    for thread in threads:
-        thread.join(10)
-    assert together == [1, 5]
-    for n, rows in enumerate(asked):
-        np.testing.assert_allclose(answers[n], alone.figures(rows), rtol=1e-9, atol=1e-9)
 
 
 class Wrong:

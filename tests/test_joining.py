@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reviewapp import joining
 from reviewapp.errors import StoreBusy
 from reviewapp.joining import Joined, _Call
 
@@ -127,6 +128,22 @@ def test_who_comes_while_the_turn_is_waited_for_is_in_it() -> None:
     for thread in threads:
         thread.join(LONG)
     assert batches == [[0, 1, 2]]
+
+
+def test_who_is_on_the_way_when_one_begins_to_lead_is_in_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[list[int]] = []
+    joined: Joined[int, int] = Joined(lambda _, items: batches.append(list(items)) or twice(items))
+    late = threading.Thread(target=joined, args=(2,), daemon=True)
+
+    def others_go_on(seconds: float) -> None:
+        assert seconds == 0
+        late.start()
+        until(lambda: len(joined._waiting) == 1)
+
+    monkeypatch.setattr(joining.time, "sleep", others_go_on)
+    assert joined(1) == 2
+    late.join(LONG)
+    assert batches == [[1, 2]]
 
 
 def test_nobody_gets_a_result_before_the_turn_was_left() -> None:

@@ -172,7 +172,7 @@ def odd(app: Flask, page: FlaskClient, parts: Parts) -> Iterator[FlaskClient]:
     """The pages for a contract with odd names, every kind of field, and labels full of signs."""
     record = example_record(EVERY_KIND)
     golden = (Golden(record, {}, "One & only <b>"),)
-    adapter = ModelAdapter(small_release(EVERY_KIND, Same(), golden=golden), [parts.ledger.add_predictions])
+    adapter = ModelAdapter(small_release(EVERY_KIND, Same(), golden=golden), [parts.ledger.add])
     app.extensions[EXTENSION] = replace(parts, registry=OneRelease(adapter))  # type: ignore[arg-type]
     yield page
     app.extensions[EXTENSION] = parts

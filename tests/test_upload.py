@@ -19,7 +19,6 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.contract import Contract, Field, Outcome
 from reviewapp.errors import StoreFull
 from reviewapp.parts import EXTENSION, Parts
-from reviewapp.prediction import Call
 from reviewapp.release import Release, ReleaseId
 from reviewapp.samples import as_text, csv_template, valid_record
 from reviewapp.tables import blind_openings, predictions, queue, upload_rows, uploads
@@ -214,12 +213,12 @@ def serve(app: Flask, parts: Parts) -> Iterator[Callable[[ModelAdapter], None]]:
 
 def test_values_and_every_odd_column_go_through_an_upload(page: FlaskClient, parts: Parts, serve: Any) -> None:
     baseline = Interval()
-    serve(ModelAdapter(small_release(PRICE, Interval(), baseline=baseline), [parts.ledger.add_predictions]))
+    serve(ModelAdapter(small_release(PRICE, Interval(), baseline=baseline), [parts.ledger.add]))
     address = send_file(page, "prediction\na\n").headers["Location"]
     [row] = answers(page, address)
     assert (row["prediction"], row["prediction_"], row["low"], row["high"]) == ("a", "1.5", "0.5", "2.5")
     assert "1.50, 0.50 to 2.50" in Page(page.get(address).text).text
-    serve(ModelAdapter(small_release(EVERY_KIND, Same()), [parts.ledger.add_predictions]))
+    serve(ModelAdapter(small_release(EVERY_KIND, Same()), [parts.ledger.add]))
     [row] = answers(page, send_file(page, csv_template(EVERY_KIND)).headers["Location"])
     assert row["prediction"] == ">50K"
     [old] = answers(page, address)  # told by what was recorded, whatever answers now
@@ -339,7 +338,7 @@ def test_a_row_that_the_model_fails_at_has_that_as_its_problem(
     page: FlaskClient, parts: Parts, release: Release, serve: Any, example: dict[str, Any]
 ) -> None:
     stumbling = replace(release, model=StumblesAt41(release.model))
-    serve(ModelAdapter(stumbling, [parts.ledger.add_predictions]))
+    serve(ModelAdapter(stumbling, [parts.ledger.add]))
     content = as_csv([{**example, "open_tickets": n} for n in (1, 41, 2, 41, 3)])
     rows = answers(page, send_file(page, content).headers["Location"])
     assert [bool(row["prediction"]) for row in rows] == [True, False, True, False, True]
@@ -365,11 +364,11 @@ def test_where_recording_fails_the_page_says_what_is_recorded(
 ) -> None:
     kept = list[int]()
 
-    def sink(made: Any, call: Call) -> None:
+    def sink(answered: Any) -> None:
         if kept:
             raise StoreFull("The disk of the ledger is full; nothing was recorded.", retry_after=30)
-        kept.append(len(made))
-        parts.ledger.add_predictions(made, call)
+        kept.extend(len(made) for made, _ in answered)
+        parts.ledger.add(answered)
 
     serve(ModelAdapter(release, [sink]))
     response = send_file(page, file(8))

@@ -248,7 +248,7 @@ def test_hundreds_of_fields_and_hostile_names_make_a_small_page(
     names = [f"measure {n}" for n in range(297)] + ["<script>alert(1)</script>", "x" * 500, "\u202eback\n"]
     fields = tuple(Field(name=name, kind="number", nullable=True) for name in names)
     wide = Contract(name="wide", fields=fields, outcome=EVERY_KIND.outcome)
-    adapter = ModelAdapter(small_release(wide, Same(), baseline=Same()), [parts.ledger.add_predictions])
+    adapter = ModelAdapter(small_release(wide, Same(), baseline=Same()), [parts.ledger.add])
     app.extensions[EXTENSION] = replace(parts, registry=OneRelease(adapter))  # type: ignore[arg-type]
     assert odd.post("/", data=form(wide, dict.fromkeys(names, 1.5))).status_code == 303
     link = links(Page(odd.get(f"/what-if/{latest(parts).id}").text))[-3]

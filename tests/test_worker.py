@@ -22,7 +22,7 @@ SECONDS = 20.0  # a bound, not a promise
 
 # GET /<name>/<n> is answered once n requests of that name are under way, in whatever worker, or a file lets it go.
 APP = """
-import os, pathlib, time, uuid
+import gc, os, pathlib, time, uuid
 
 def app(environ, start):
     _, name, n = environ["PATH_INFO"].split("/")
@@ -33,7 +33,7 @@ def app(environ, start):
     while len(os.listdir(folder)) < int(n) and not (folder / "go").exists() and time.monotonic() < ends:
         time.sleep(0.005)
     met = "200 OK" if time.monotonic() < ends else "504 Nobody came"
-    start(met, [("Content-Length", "0")])
+    start(met, [("Content-Length", "0"), ("X-Frozen", str(gc.get_freeze_count()))])
     return [b""]
 """.replace("SECONDS", str(SECONDS))
 
@@ -153,6 +153,12 @@ def test_a_stop_lets_what_is_under_way_end_and_takes_nothing_new(server: Gunicor
     assert server.process.wait(SECONDS) == 0
     with pytest.raises(ConnectionRefusedError):
         server.ask("new")
+
+
+def test_what_is_there_at_the_start_is_never_searched_for_garbage(server: Gunicorn) -> None:
+    with closing(server.connection()) as connection:
+        connection.request("GET", "/frozen/1")
+        assert int(connection.getresponse().headers["X-Frozen"]) > 10_000
 
 
 def test_no_more_connections_are_held_open_than_gunicorn_is_told(tmp_path: Path) -> None:

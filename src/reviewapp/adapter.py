@@ -1,8 +1,9 @@
 """The model adapter: the one module that both blueprints call, and the only caller of an estimator.
 
-predict (either option, or both) → decide by the policy → explain → hand to the sinks (the ledger, the metrics). It
-knows no HTTP and no SQL. What it is given has passed the contract's schema; what it gives has passed the contract's
-outcome: a model that breaks that is an error of the service, never a wrong-shaped answer.
+predict (either option, or both) → decide by the policy → explain → hand to the sinks (the ledger, the metrics). Calls
+that meet go this way together. It knows no HTTP and no SQL. What it is given has passed the contract's schema; what it
+gives has passed the contract's outcome: a model that breaks that is an error of the service, never a wrong-shaped
+answer.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from numpy.typing import NDArray
 from .contract import Contract, Record
 from .engine.engines import Compiled, Encoder, Engine, Native
 from .engine.forms import NotCompiled
-from .errors import ModelBroken, NotFound, ReleaseRefused, pointer
+from .errors import ModelBroken, NotFound, ReleaseRefused, StoreBusy, StoreFull, pointer
 from .explain import LinearParts, explain_by_blanking
 from .frames import to_frame
-from .prediction import Call, Prediction, differ, new_ids, timestamp, utcnow
+from .joining import Joined
+from .prediction import Answered, Call, Prediction, differ, new_ids, timestamp, utcnow
 from .release import COMPILED, Release
 from .stages import stage
 
 log = logging.getLogger("reviewapp")
 
-Sink = Callable[[Sequence[Prediction], Call], None]
+Sink = Callable[[Sequence[Answered]], None]
 
+JOINED_ROWS = 64  # answered at a time where calls meet; a larger call stays alone
 GOLDEN_TOLERANCE = 1e-6  # another BLAS moves the last digits; more is another model
 SUM_TOLERANCE = 1e-6
 
@@ -37,8 +40,9 @@ SUM_TOLERANCE = 1e-6
 class ModelAdapter:
     """Answers requests with one release.
 
-    `sinks` are called with every batch of predictions before they are returned: an answer that no sink kept is not
-    given. `clock` returns the time as an aware datetime.
+    `sinks` are called in turn with what was answered, before it is returned: an answer that was not kept is not given.
+    Only the first may raise, and has then kept nothing: each of the calls that met is tried again alone. `clock`
+    returns the time as an aware datetime.
     """
 
     def __init__(self, release: Release, sinks: Sequence[Sink] = (), clock: Callable[[], datetime] = utcnow) -> None:
@@ -53,6 +57,7 @@ class ModelAdapter:
         self._engines: dict[str, Engine] = dict(self._native)
         self._linear = LinearParts.of(release.model)
         self._encoder: Encoder | None = None
+        self._joined = Joined(self._answer, most=JOINED_ROWS, size=_rows, alike=(StoreBusy, StoreFull))
         self._regression = self.contract.outcome.task == "regression"
         if release.engine.kind == COMPILED:
             self._compile()
@@ -83,49 +88,71 @@ class ModelAdapter:
         `compare` adds what the other option answers, `explain` what moved the answer. Raises ModelBroken where an
         output breaks the contract; whatever a sink raises passes through.
         """
-        outputs = self.outputs(option, records)
+        if option == "model" and not compare and not explain and len(records) <= JOINED_ROWS:
+            return self._joined((records, call))
+        [(made, _)] = answered = self._make([(records, call)], option, compare, explain)
+        self._hand_on(answered)
+        return made
+
+    def _answer(self, _: Any, asked: Sequence[_Asked]) -> list[list[Prediction]]:
+        answered = self._make(asked)
+        self._hand_on(answered)
+        return [made for made, _ in answered]
+
+    def _make(
+        self, asked: Sequence[_Asked], option: str = "model", compare: bool = False, explain: bool = False
+    ) -> list[tuple[list[Prediction], Call]]:
+        rows = [record for records, _ in asked for record in records]
+        outputs = self.outputs(option, rows)
         other = "baseline" if option == "model" else "model"
-        asked = compare or self.release.policy.review_disagreement
-        others = self.outputs(other, records) if asked else [None] * len(outputs)
+        both = compare or self.release.policy.review_disagreement
+        others = self.outputs(other, rows) if both else [None] * len(rows)
         now = self._clock()
-        created_at, ids = timestamp(now), new_ids(now, len(records))
+        created_at, ids = timestamp(now), new_ids(now, len(rows))
         release, policy = self.release.id, self.release.policy
-        predictions = []
-        for i, (made_id, record, output, second) in enumerate(zip(ids, records, outputs, others, strict=True)):
-            warnings = self.warnings(record)
-            reasons = policy.reasons(
-                output,
-                outside_seen=bool(warnings),
-                disagree=second is not None and differ(output, second),
-            )
-            predictions.append(
-                Prediction(
-                    id=made_id,
-                    created_at=created_at,
-                    release=release,
-                    option=option,
-                    reference=call.references[i] if call.references else None,
-                    input=record,
-                    output=output,
-                    decision="review" if reasons else "auto",
-                    reasons=reasons,
-                    warnings=warnings,
-                    comparison={"option": other, "output": second} if compare and second is not None else None,
-                    explanation=self._explain(record, option, output) if explain else None,
-                    source=call.source,
-                    client=call.client,
-                    request_id=call.request_id,
-                    audit=not reasons and policy.audited(made_id),
+        drawn = zip(ids, outputs, others, strict=True)
+        answered = []
+        for records, call in asked:
+            made = []
+            for i, (record, (made_id, output, second)) in enumerate(zip(records, drawn, strict=False)):
+                warnings = self.warnings(record)
+                reasons = policy.reasons(
+                    output,
+                    outside_seen=bool(warnings),
+                    disagree=second is not None and differ(output, second),
                 )
-            )
-        if not call.dry_run:
-            self.keep(predictions, call)
-        return predictions
+                made.append(
+                    Prediction(
+                        id=made_id,
+                        created_at=created_at,
+                        release=release,
+                        option=option,
+                        reference=call.references[i] if call.references else None,
+                        input=record,
+                        output=output,
+                        decision="review" if reasons else "auto",
+                        reasons=reasons,
+                        warnings=warnings,
+                        comparison={"option": other, "output": second} if compare and second is not None else None,
+                        explanation=self._explain(record, option, output) if explain else None,
+                        source=call.source,
+                        client=call.client,
+                        request_id=call.request_id,
+                        audit=not reasons and policy.audited(made_id),
+                    )
+                )
+            answered.append((made, call))
+        return answered
 
     def keep(self, predictions: Sequence[Prediction], call: Call) -> None:
         """Hand predictions that a dry run made to the sinks: for who must know all of them before any is kept."""
-        for sink in self._sinks:
-            sink(predictions, call)
+        self._hand_on([(predictions, call)])
+
+    def _hand_on(self, answered: Sequence[Answered]) -> None:
+        kept = [one for one in answered if not one[1].dry_run]
+        if kept:
+            for sink in self._sinks:
+                sink(kept)
 
     def outputs(self, option: str, records: Sequence[Record]) -> list[dict[str, Any]]:
         """Return the checked output of one option for each record.
@@ -139,7 +166,9 @@ class ModelAdapter:
             figures = engine.figures(records)
         except Exception as error:  # whatever a foreign estimator raises is its failure to answer a valid request
             raise ModelBroken(f"The {option} failed on a valid request ({type(error).__name__}).") from error
-        return self._values(option, figures, len(records)) if self._regression else self._shares(option, figures)
+        if len(figures) != len(records):
+            raise ModelBroken(f"The {option} answered {len(figures)} of {len(records)} requests.")
+        return self._values(option, figures) if self._regression else self._shares(option, figures)
 
     def _shares(self, option: str, shares: NDArray[np.float64]) -> list[dict[str, Any]]:
         order, known = self._orders[option], self.contract.outcome.labels
@@ -156,8 +185,8 @@ class ModelAdapter:
             outputs.append({"label": known[row.index(most)], "confidence": most, "probabilities": probabilities})
         return outputs
 
-    def _values(self, option: str, intervals: NDArray[np.float64], rows: int) -> list[dict[str, Any]]:
-        if intervals.shape != (rows, 3) or not np.isfinite(intervals).all():
+    def _values(self, option: str, intervals: NDArray[np.float64]) -> list[dict[str, Any]]:
+        if intervals.shape[1:] != (3,) or not np.isfinite(intervals).all():
             raise ModelBroken(f"The {option} answered something else than finite numbers.")
         value, low, high = intervals.T
         if (low > value).any() or (value > high).any():
@@ -227,6 +256,13 @@ class ModelAdapter:
                 moved = difference(row.answers.get(option), output)
                 if moved:
                     raise ReleaseRefused(f"Golden request {number}, {option}: {moved}.")
+
+
+_Asked = tuple[Sequence[Record], Call]
+
+
+def _rows(asked: _Asked) -> int:
+    return len(asked[0])
 
 
 def difference(expected: Any, output: dict[str, Any]) -> str | None:

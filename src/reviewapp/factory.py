@@ -96,7 +96,7 @@ def make_parts(settings: Settings) -> Parts:
     ledger = Ledger(store)
 
     def make_adapter(release: Release) -> ModelAdapter:
-        return ModelAdapter(release, sinks=[ledger.add_predictions])
+        return ModelAdapter(release, sinks=[ledger.add])
 
     registry = Registry(settings.releases, store, make_adapter, trusted=TrustedTypes(settings.instance).names)
     return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store))

@@ -1,13 +1,14 @@
 """Calls that meet join: while one piece of work is under way, those that arrive wait and are the next one, together.
 
 There is no timer and no delay: who meets nobody works at once, in their own thread. It serves what costs little more
-for many than for one: a commit, the answer of a model.
+for many than for one: an answer of the model, a commit.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,9 +25,10 @@ MOST = 1000  # of one piece of work, by `size`; one call alone may be larger
 class Joined(Generic[Item, Result]):
     """Called with one item from many threads, returns that item's own result or raises its own error.
 
-    One caller at a time leads: it enters `turn()`, takes all that wait by then (up to `most`, by `size` of an item),
-    calls `work` with what the turn gave and the items, for a result each in their order, and leaves the turn. Only
-    then does anybody get a result, so a turn that commits has committed. The first that came meanwhile leads next.
+    One caller at a time leads: it enters `turn()`, lets other threads go first for once, takes all that wait by then
+    (up to `most`, by `size` of an item), calls `work` with what the turn gave and the items, for a result each in their
+    order, and leaves the turn. Only then does anybody get a result, so a turn that commits has committed. The first
+    that came meanwhile leads next.
 
     Where that fails, each of them is done again, alone in a turn of its own, so `work` must leave nothing behind when
     it fails in a turn. Errors of the types `alike` concern everybody: all that wait hear of them at once.
@@ -84,6 +86,7 @@ class Joined(Generic[Item, Result]):
         try:
             with self._turn() as given:
                 if not mine.alone:
+                    time.sleep(0)  # gives the interpreter to a thread that waits for it, perhaps on its way here
                     self._take(batch)
                 results = self._work(given, [call.item for call in batch])
                 if len(results) != len(batch):

@@ -18,7 +18,7 @@ from . import desk, search
 from .errors import Conflict, KeyReused, NotFound, StoreBusy, StoreFull
 from .finding import SORTS, find
 from .joining import Joined
-from .prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
+from .prediction import Answered, Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
 from .reviews import Reader, Reviews
 from .stages import stage
@@ -58,26 +58,34 @@ class Ledger:
             self._keep_all,
             store.turn,
             most=TOGETHER,
-            size=lambda addition: len(addition.rows),
+            size=lambda additions: sum(len(addition.rows) for addition in additions),
             alike=(StoreBusy, StoreFull),
         )
 
     # ---- writing ----------------------------------------------------------------------------------------------
 
-    @stage("record")
     def add_predictions(self, made: Sequence[Prediction], call: Call) -> None:
-        """Keep predictions, the key they answer to and what belongs beside them in one commit; the adapter's sink.
+        """Keep the predictions of one call."""
+        self.add([(made, call)])
 
-        Calls that meet share the commit, and each is kept whole or not at all, whatever becomes of the others.
+    @stage("record")
+    def add(self, answered: Sequence[Answered]) -> None:
+        """Keep predictions, the keys they answer to and what belongs beside them in one commit; the adapter's sink.
+
+        Those who meet share the commit, and what each asks for is kept whole or not at all, whatever becomes of the
+        others.
         """
         values = self._keeps().values
-        self._keep(_Addition(made, [values(_as_row(prediction)) for prediction in made], call))
+        self._keep([
+            _Addition(made, [values(_as_row(prediction)) for prediction in made], call) for made, call in answered
+        ])  # fmt: skip
 
-    def _keep_all(self, turn: Turn, additions: Sequence[_Addition]) -> Sequence[None]:
+    def _keep_all(self, turn: Turn, asked: Sequence[Sequence[_Addition]]) -> Sequence[None]:
+        additions = [addition for some in asked for addition in some]
         rows = [row for addition in additions for row in addition.rows]
         if 0 < len(rows) <= AT_ONCE and all(addition.plain for addition in additions):
             turn.append(self._keeps(), rows)
-            return [None] * len(additions)
+            return [None] * len(asked)
         with turn.transaction() as connection:
             self._keeps().run(connection, rows)
             for addition in additions:
@@ -85,7 +93,7 @@ class Ledger:
                     addition.call.beside(connection)
                 if addition.call.key is not None:
                     self._remember(connection, addition.call.key, addition.made)
-        return [None] * len(additions)
+        return [None] * len(asked)
 
     def _keeps(self) -> Statement:
         return statement(_KEEP, self._store.engine.dialect)

@@ -140,6 +140,9 @@ class Call:
     beside: Callable[[Any], None] | None = None
 
 
+Answered = tuple[Sequence[Prediction], Call]  # one call, and the predictions that answer it
+
+
 @dataclass(frozen=True)
 class IdempotencyKey:
     """A caller's promise that requests with this key are one and the same; `fingerprint` is how it is checked."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,12 +10,9 @@ from sklearn.compose import ColumnTransformer
 
 from ..contract import Contract, Record
 from ..frames import to_frame
-from ..joining import Joined
 from .encoding import step_of
 from .forms import Cells, Dense, NotCompiled, Sparse, as_sparse
 from .heads import FEW_ROWS, head_of, is_of_trees
-
-JOINED_ROWS = 64  # answered at a time where calls meet; a larger call stays alone
 
 
 class Engine(Protocol):
@@ -25,26 +21,16 @@ class Engine(Protocol):
 
 
 class Native:
-    """scikit-learn itself, on a DataFrame. Calls that meet are answered as one frame: its cost is nearly all fixed."""
+    """scikit-learn itself, on a DataFrame."""
 
     def __init__(self, estimator: Any, contract: Contract) -> None:
         values = contract.outcome.task == "regression"
         self._estimator, self._method = estimator, "predict_interval" if values else "predict_proba"
         self._contract = contract
-        self._joined = Joined(self._together, most=JOINED_ROWS, size=len)
 
     def figures(self, records: Sequence[Record]) -> Dense:
-        return self._joined(records)
-
-    def _together(self, _: Any, calls: Sequence[Sequence[Record]]) -> list[Dense]:
-        rows = [record for records in calls for record in records]
         ask = getattr(self._estimator, self._method)
-        whole = np.asarray(ask(to_frame(self._contract, rows)), dtype=np.float64)
-        if len(calls) == 1:
-            return [whole]
-        if len(whole) != len(rows):
-            raise ValueError(f"{len(rows)} rows were asked and {len(whole)} answered")
-        return [whole[start:end] for start, end in pairwise(accumulate(map(len, calls), initial=0))]
+        return np.asarray(ask(to_frame(self._contract, records)), dtype=np.float64)
 
 
 class Compiled:
