@@ -130,20 +130,25 @@ def test_who_comes_while_the_turn_is_waited_for_is_in_it() -> None:
     assert batches == [[0, 1, 2]]
 
 
-def test_who_is_on_the_way_when_one_begins_to_lead_is_in_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches: list[list[int]] = []
-    joined: Joined[int, int] = Joined(lambda _, items: batches.append(list(items)) or twice(items))
-    late = threading.Thread(target=joined, args=(2,), daemon=True)
+def test_after_a_shared_work_who_is_on_the_way_is_in_the_next_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(twice)
+    for item in range(3):
+        calls.start(item)
+    pauses: list[float] = []
+    late = threading.Thread(target=calls._call, args=(4,), daemon=True)
 
     def others_go_on(seconds: float) -> None:
-        assert seconds == 0
+        pauses.append(seconds)
         late.start()
-        until(lambda: len(joined._waiting) == 1)
+        until(lambda: len(calls.joined._waiting) == 1)
 
     monkeypatch.setattr(joining.time, "sleep", others_go_on)
-    assert joined(1) == 2
+    calls.end()
+    assert not pauses
+    assert calls.joined(3) == 6
     late.join(LONG)
-    assert batches == [[1, 2]]
+    assert calls.batches == [[0], [1, 2], [3, 4]]
+    assert pauses == [0]
 
 
 def test_nobody_gets_a_result_before_the_turn_was_left() -> None:
