@@ -196,6 +196,7 @@ PLANNED: list[tuple[str, dict[str, Any]]] = [
         }.items()
     ),
     *((sort, {"verdict": "none", **more}) for sort in SORTS for more in ({}, {"decision": "review"})),
+    *((sort, usual) for sort in SORTS for usual in ({"audit": False}, {"option": "model"})),
     *(("newest", {"decision": "auto", **more}) for more in ({"audit": False}, {"release": "1"}, {"label": "a"})),
 ]  # fmt: skip
 
@@ -239,7 +240,7 @@ def test_every_page_is_read_along_an_index_in_its_order(ledger: Ledger, store: S
 
 
 def test_filters_find_what_they_say(ledger: Ledger, clock: Clock) -> None:
-    first = prediction(clock, reference="A-1", source="form")
+    first = prediction(clock, reference="A-1", source="form", audit=True)
     clock.forward(hours=1)
     second = prediction(
         clock,
@@ -257,6 +258,9 @@ def test_filters_find_what_they_say(ledger: Ledger, clock: Clock) -> None:
 
     assert found() == ["second", "first"]
     assert found(decision="review") == found(label="b") == found(option="baseline") == ["second"]
+    assert found(option="model") == found(audit=True) == found(audit=True, option="model") == ["first"]
+    assert found(audit=False) == found(audit=False, option="baseline") == ["second"]
+    assert found(audit=False, option="model") == found(audit=True, option="baseline") == []
     assert found(release="2") == found(release="triage/2") == found(release="sha256:" + "b" * 64) == ["second"]
     assert found(release="other/2") == found(release="nine") == []
     assert found(reference="A-1") == found(source="form") == found(verdict="agree") == ["first"]

@@ -58,6 +58,11 @@ def test_the_migrations_make_just_the_tables_that_the_code_uses(new_store: Store
             "include_name": lambda name, kind, _: kind != "table" or not name.startswith("words")
         }  # the index's own
         assert compare_metadata(MigrationContext.configure(connection, opts=ours), metadata) == []
+        made = dict(connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'index'").all())
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            kept = index.dialect_options["sqlite"]["where"]
+            assert made[index.name].partition(" WHERE ")[2] == ("" if kept is None else str(kept))
 
 
 def test_the_file_is_its_owners_alone(new_store: Store) -> None:

@@ -179,8 +179,10 @@ class ModelAdapter:
             # written so that not-a-number and infinity are refused, too
             if not (abs(sum(share) - 1) <= SUM_TOLERANCE and min(share) >= 0):
                 raise ModelBroken(f"The {option} answered shares that are no probabilities.")
-            row = [min(share[place], 1.0) for place in order]
+            row = [share[place] for place in order]
             most = max(row)
+            if most > 1:  # by a last digit
+                row, most = [min(part, 1.0) for part in row], 1.0
             probabilities = dict(zip(known, row, strict=True))
             outputs.append({"label": known[row.index(most)], "confidence": most, "probabilities": probabilities})
         return outputs

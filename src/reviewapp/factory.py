@@ -29,11 +29,12 @@ A file imports only files that come before it; a test holds it to that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask, Response, current_app, redirect, render_template, request, url_for
+from flask import Flask, Request, Response, current_app, redirect, render_template, request, url_for
 from flask.globals import request_ctx
+from flask.sessions import NullSession, SessionInterface
 from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -58,10 +59,28 @@ from .uploads import Uploads
 log = logging.getLogger("reviewapp")
 
 
+class _NoSessions(SessionInterface):
+    """Flask's own sessions are not used: who signed in is kept in the store (accounts.py)."""
+
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        return self._none
+
+
+class _Service(Flask):
+    """Flask without a look, in each request, for a session of its own and for functions that are coroutines."""
+
+    session_interface = _NoSessions()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Return the app. `config` overrides settings by name (`instance`, `bind` …); nothing of a release is loaded."""
     settings = load_settings(config)
-    app = Flask(
+    app = _Service(
         "reviewapp",
         template_folder=str(places.folder("templates")),
         static_folder=str(places.folder("static")),
@@ -83,7 +102,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app.register_blueprint(blueprint)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     security.check_guards(app)
-    app.wsgi_app = security.bind_browsers(app.wsgi_app)  # type: ignore[assignment]
+    app.wsgi_app = security.bind_browsers(app.wsgi_app)  # type: ignore[assignment]  # Flask types it as a method
     if settings.proxies:
         n = settings.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]

@@ -67,6 +67,8 @@ _ALL = _Way("predictions AS w", "w.seq")
 _BY_KEY = {key: f"predictions AS w INDEXED BY ix_predictions_{key}_seq" for key in ("doubt", "created_at")}
 _LAST_VERDICT = "(SELECT verdict FROM verdicts WHERE prediction_seq = {seq} ORDER BY seq DESC LIMIT 1)"
 _NOT_THE_LAST = "EXISTS (SELECT 1 FROM verdicts AS l WHERE l.prediction_seq = w.prediction_seq AND l.seq > w.seq)"
+# The one value that the index of a column holds, of two; SQLite uses such an index only for the value as it is written.
+_RARE = {"option": ("baseline", "'baseline'"), "audit": (True, "1")}
 _IN_TIME = "created_at >= :since AND created_at < :until"
 _MATCHES = "words MATCH :q"
 _MENTIONS = r"""{seq} > (SELECT max(seq) FROM predictions) - :scanned AND EXISTS (
@@ -94,7 +96,7 @@ def find(
     order = _order(given, sort)
     values: dict[str, Any] = {"limit": limit + 1, "up_to": up_to}
     asked = dict(_filters(connection, given, values))
-    way = _way(asked, order, given)
+    way = _way(asked, order)
     conditions = [way.condition, *(one.asked.format(seq=way.seq) for one in asked.values() if one.way is not way)]
     if up_to is not None:
         conditions.append(f"{way.seq} <= :up_to")
@@ -119,23 +121,27 @@ def _order(given: Mapping[str, Any], sort: str) -> _Order:
     return _ORDERS_IN_TIME.get(sort, _ORDERS[sort]) if in_time else _ORDERS[sort]
 
 
-def _way(asked: Mapping[str, _Filter], order: _Order, given: Mapping[str, Any]) -> _Way:
+def _way(asked: Mapping[str, _Filter], order: _Order) -> _Way:
     """Return what to walk along: where the order is not that of numbers, its index, else the narrowest filter's."""
     if order.key == "created_at":
         return asked["time"].way or _ALL
     if order.key is not None:
         return _Way(_BY_KEY[order.key], "w.seq")
-    few = ("reference", "q", *(("audit",) if given.get("audit") else ()), "release", "verdict", "label")
-    ways = [asked[name].way for name in (*few, "source", "option", "decision", "audit") if name in asked]
+    few = ("reference", "option", "q", "audit", "release", "verdict", "label", "source", "decision")
+    ways = [asked[name].way for name in few if name in asked]
     return next((way for way in ways if way is not None), _ALL)
 
 
 def _filters(connection: Connection, given: Mapping[str, Any], values: dict[str, Any]) -> Iterator[tuple[str, _Filter]]:
     """Yield the filters that are given; put what they ask for into `values`."""
-    for name in ("reference", "label", "source", "option", "decision", "audit"):
+    for name in ("reference", "label", "source", "decision"):
         if name in given:
             values[name] = given[name]
             yield name, _equal(name, f"ix_predictions_{name}_seq", f"= :{name}")
+    for name, (rare, literal) in _RARE.items():
+        if name in given:
+            found = _equal(name, f"ix_predictions_{name}_seq", f"= {literal}")
+            yield name, found if given[name] == rare else _Filter(f"NOT {found.asked}")
     if "release" in given:
         digests = _digests(connection, given["release"])
         values |= {f"release_{number}": digest for number, digest in enumerate(digests)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import re
 import time
 import uuid
@@ -60,7 +61,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 def begin_request() -> None:
     """Take over the caller's request id, or make one; a value that does not belong into a log is replaced."""
     given, kept = request.environ.get("HTTP_X_REQUEST_ID", ""), app_ctx.g
-    kept.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    kept.request_id = given if _REQUEST_ID.fullmatch(given) else _made_id()
     kept.body = kept.client = None
     begin()
 
@@ -68,11 +69,16 @@ def begin_request() -> None:
 def request_id() -> str:
     """Return the id of this request; there is one even where the request could not be understood."""
     if not has_request_context():
-        return str(uuid.uuid4())
+        return _made_id()
     kept = app_ctx.g
     if "request_id" not in kept:
         begin_request()
     return str(kept.request_id)
+
+
+def _made_id() -> str:
+    """Return a UUID of version 4; no secret, so it need not be asked of the system."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 @stage("parse")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -139,11 +140,10 @@ def counts(fitted: CountVectorizer) -> Step:
         places: list[int] = []
         values: list[float] = []
         for text in texts:
-            counts: dict[int, int] = {}
-            for term in analyze(text):
-                found = place(term)
-                if found is not None:
-                    counts[found] = 1 if once else counts.get(found, 0) + 1
+            found = [known for known in map(place, analyze(text)) if known is not None]
+            counts: dict[int, int] = dict.fromkeys(found, 1)
+            if len(counts) < len(found) and not once:
+                counts = Counter(found)
             places += counts
             values += counts.values()
             starts.append(len(places))
@@ -178,7 +178,7 @@ def _of_length_1(values: list[float], length: Callable[[list[float]], float]) ->
 
 
 _LENGTHS: dict[str, Callable[[list[float]], float]] = {
-    "l2": lambda values: math.sqrt(sum([value * value for value in values])),
+    "l2": lambda values: math.hypot(*values),
     "l1": lambda values: sum(map(abs, values)),
     "max": lambda values: max(map(abs, values)),
 }

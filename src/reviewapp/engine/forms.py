@@ -17,6 +17,7 @@ from scipy import sparse
 from ..contract import Record, Value
 
 Dense = NDArray[np.float64]  # shape (rows, columns)
+LISTED_ROWS = 8  # up to so many rows, lists are faster than arrays
 MOST_TERMS = 1 << 22  # of a product that are in memory at a time
 
 
@@ -91,21 +92,28 @@ def terms_of(
 ) -> tuple[NDArray[np.intp], Dense, NDArray[np.intp], int]:
     """Return the columns and values of all blocks side by side, row by row, where each row starts, and the width.
 
-    `always` are the values of more columns at the end, which each row begins with. For one row lists are faster.
+    `always` are the values of more columns at the end, which each row begins with. For a few rows lists are faster.
     """
     rows = _rows(blocks[0])
     offsets = list(accumulate((width_of(block) for block in blocks), initial=0))
     first = range(offsets[-1], offsets[-1] + len(always))
-    if rows == 1:
-        columns, values = [*first], [*always]
-        for block, offset in zip(blocks, offsets[:-1], strict=True):
-            if isinstance(block, Sparse):
-                columns += [column + offset for column in block.columns]
-                values += block.values
-            else:
-                columns += range(offset, offset + block.shape[1])
-                values += block[0].tolist()
-        return np.array(columns, dtype=np.intp), np.array(values), np.array([0, len(columns)]), first.stop
+    if rows <= LISTED_ROWS:
+        columns: list[int] = []
+        values: list[float] = []
+        begins = [0]
+        for row in range(rows):
+            columns += first
+            values += always
+            for block, offset in zip(blocks, offsets, strict=False):
+                if isinstance(block, Sparse):
+                    start, end = block.starts[row : row + 2]
+                    columns += [column + offset for column in block.columns[start:end]]
+                    values += block.values[start:end]
+                else:
+                    columns += range(offset, offset + block.shape[1])
+                    values += block[row].tolist()
+            begins.append(len(columns))
+        return np.array(columns, dtype=np.intp), np.array(values, dtype=np.float64), np.array(begins), first.stop
     each = [(np.tile(first, rows), np.tile(always, rows), np.repeat(np.arange(rows), len(always)))]
     for block, offset in zip(blocks, offsets[:-1], strict=True):
         if isinstance(block, Sparse):
