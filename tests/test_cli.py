@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -313,6 +314,28 @@ def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:
     assert config.worker_class.__name__ == "FairWorker"
     assert config.pidfile == str(tmp_path / "gunicorn.pid")
     assert config.preload_app is False
+
+
+def test_a_new_worker_keeps_to_the_core_that_fewest_have_if_there_is_a_worker_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = server.gunicorn_settings(load_settings({"instance": tmp_path}, {}))["pre_fork"]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {9, 4, 6})
+    arbiter = SimpleNamespace(cfg=SimpleNamespace(workers=4), WORKERS={})
+
+    def started(pid: int) -> int | None:
+        worker = SimpleNamespace()
+        choose(arbiter, worker)
+        arbiter.WORKERS[pid] = worker
+        core: int | None = worker.core
+        return core
+
+    assert [started(pid) for pid in range(4)] == [4, 6, 9, 4]
+    del arbiter.WORKERS[1]
+    assert started(5) == 6
+    arbiter.cfg.workers = 2
+    assert started(6) is None
+    assert "pre_fork" not in server.gunicorn_settings(load_settings({"instance": tmp_path, "affinity": "off"}, {}))
 
 
 def test_export_writes_what_the_page_gives_away(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -137,6 +137,18 @@ def whole(*steps: tuple[Any, Any], head: Any = LINEAR, **more: Any) -> Pipeline:
     return Pipeline([("features", columns(*steps, **more)), ("head", head)])
 
 
+class Shares(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """A transformer of somebody's own that takes arrays: each number's share of the row's total size."""
+
+    def fit(self, matrix: Any, y: Any = None) -> Any:
+        self.fitted_ = True
+        return self
+
+    def transform(self, matrix: Any) -> Any:
+        values = np.asarray(matrix, dtype=np.float64)
+        return values / (1 + np.abs(values).sum(axis=1, keepdims=True))
+
+
 ENCODERS = {
     "the usual": USUAL,
     "counts": [(CountVectorizer(binary=True), "text")],
@@ -166,6 +178,7 @@ ENCODERS = {
     "main directions": [(filled(StandardScaler(), PCA(2)), NUMBERS)],
     "unions": [(FeatureUnion([("a", filled()), ("b", filled(MinMaxScaler()))]), NUMBERS), (LEVELS, ["color"])],
     "a function": [(filled(FunctionTransformer(np.abs)), NUMBERS), (FunctionTransformer(), ["y"])],
+    "a step of somebody's own": [(filled(Shares(), StandardScaler()), NUMBERS), (LEVELS, ["color"])],
     "dropped": [("drop", ["n"]), ("passthrough", ["y"]), (LEVELS, ["color"])],
 }  # fmt: skip
 
@@ -352,11 +365,28 @@ class Doubled(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         return np.nan_to_num(frame.to_numpy(dtype=float)) * 2
 
 
-def test_what_is_not_known_is_answered_by_scikit_learn_and_named() -> None:
-    model = fitted(TWO, whole((Doubled(), ["x", "y"])))
-    choice = choose(small_release(TWO, model))
-    assert (choice.kind, choice.why) == (NATIVE, "Doubled is not known to the compiled engine.")
-    assert choice.as_json() == {"kind": "native", "why": choice.why}
+class Voting(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """An estimator of somebody's own."""
+
+    def fit(self, matrix: Any, y: Any) -> Any:
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, matrix: Any) -> Any:
+        return np.full((len(matrix), len(self.classes_)), 1 / len(self.classes_))
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (whole((Doubled(), ["x", "y"])), "Doubled does not take its columns as an array."),
+        (whole((StandardScaler(), ["x", "y"]), head=Voting()), "Voting is not known to the compiled engine."),
+    ],
+)
+def test_what_is_not_known_is_answered_by_scikit_learn_and_named(model: Any, why: str) -> None:
+    choice = choose(small_release(TWO, fitted(TWO, model)))
+    assert (choice.kind, choice.why) == (NATIVE, why)
+    assert choice.as_json() == {"kind": "native", "why": why}
 
 
 def test_the_adapter_answers_and_explains_alike_by_both_engines(

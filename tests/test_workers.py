@@ -96,6 +96,20 @@ def test_a_worker_has_one_numeric_thread_whatever_the_machine_asks_for(started: 
         assert threads_of(pid) <= 1 + THREADS
 
 
+def check_cores(started: Started) -> None:
+    cores = os.sched_getaffinity(started.process.pid)
+    kept = [os.sched_getaffinity(pid) for pid in started.workers()]
+    if len(cores) > len(kept):
+        assert kept == [cores] * len(kept)
+    else:
+        assert [len(one) for one in kept] == [1] * len(kept)
+        assert set().union(*kept) == cores
+
+
+def test_where_there_is_a_worker_for_each_core_each_keeps_to_one(started: Started) -> None:
+    check_cores(started)
+
+
 def test_a_reload_takes_changed_settings_and_a_worker_that_was_killed_too(started: Started, ask: Any) -> None:
     assert ask() == 201
     (started.instance / "config.py").write_text("MAX_BODY = 60")
@@ -108,3 +122,4 @@ def test_a_reload_takes_changed_settings_and_a_worker_that_was_killed_too(starte
         os.kill(pid, signal.SIGKILL)
     started.wait(lambda: len(started.workers()) == 2 and not set(second) & set(started.workers()))
     assert {ask() for _ in range(8)} == {201}
+    check_cores(started)

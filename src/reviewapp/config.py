@@ -41,6 +41,12 @@ def _auth(text: str) -> str:
     return text
 
 
+def _affinity(text: str) -> str:
+    if text not in ("auto", "off"):
+        raise ValueError("it must be auto or off")
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
@@ -72,6 +78,12 @@ class Settings:
     bind: str = _row("127.0.0.1:8000", _bind, "`127.0.0.1:8000`", "Address to listen on, or `unix:PATH`.")
     workers: int = _row(0, _not_negative, "number of cores", "gunicorn worker processes (0: number of cores).")
     threads: int = _row(8, _positive, "`8`", "Threads of each worker.")
+    affinity: str = _row(
+        "auto",
+        _affinity,
+        "`auto`",
+        "`auto`: where there is a worker for each core, each keeps to one; `off`: the system moves them about.",
+    )
     proxies: int = _row(0, _not_negative, "`0`", "How many proxies' `X-Forwarded-*` headers to trust.")
     auth: str = _row("token", _auth, "`token`", "`off` switches sign-in off; only where the bind is loopback.")
     evidence: Path | None = _row(

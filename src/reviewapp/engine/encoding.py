@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
@@ -56,7 +56,7 @@ def step_of(fitted: Any) -> Step:
         return make(fitted)
     if isinstance(fitted, SelectorMixin) and _is_scikit_learn(fitted):
         return _selector(fitted)
-    if isinstance(fitted, TransformerMixin) and _is_scikit_learn(fitted):
+    if hasattr(fitted, "transform"):
         return _by_itself(fitted)
     raise NotCompiled(f"{type(fitted).__name__} is not known to the compiled engine")
 
@@ -205,12 +205,18 @@ def _selector(fitted: Any) -> Step:
 
 
 def _by_itself(fitted: Any) -> Step:
-    """Any other step of scikit-learn that takes numbers gets them as an array, which spares it the DataFrame."""
+    """Any other step that takes numbers gets them as an array, which spares it the DataFrame."""
     bare = nameless(fitted)
 
     def run(form: Form) -> Form:
-        made = bare.transform(matrix(form))
-        return as_sparse(made) if sparse.issparse(made) else np.asarray(made, dtype=np.float64)
+        try:
+            made = bare.transform(matrix(form))
+            return as_sparse(made) if sparse.issparse(made) else np.asarray(made, dtype=np.float64)
+        except Exception as error:
+            if _is_scikit_learn(fitted):
+                raise
+            # somebody's own may need the DataFrame, or its names
+            raise NotCompiled(f"{type(fitted).__name__} does not take its columns as an array") from error
 
     return run
 
@@ -235,4 +241,4 @@ STEPS: dict[type[BaseEstimator], Callable[[Any], Step]] = {
     Words: words,
     Topics: topics,
     DayParts: days,
-}  # beside these: selectors (SelectKBest …), and every other step of scikit-learn that takes numbers, called itself
+}  # beside these: selectors (SelectKBest …), and every other step that takes numbers, called itself
