@@ -12,7 +12,7 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from .config import Settings
+from .config import Settings, cores
 from .errors import UsageError
 
 # One thread a worker inside numeric libraries: workers are the parallelism, and OpenMP does not survive a fork.
@@ -49,9 +49,9 @@ def _choose_core(arbiter: Any, worker: Any) -> None:
     A worker's threads run one at a time in Python. On one core they find in its cache what the one before left there,
     and none wakes on another core only to wait.
     """
-    cores = sorted(os.sched_getaffinity(0))
+    all_cores = cores()
     taken = [getattr(one, "core", None) for one in arbiter.WORKERS.values()]
-    worker.core = min(cores, key=taken.count) if arbiter.cfg.workers >= len(cores) else None
+    worker.core = min(all_cores, key=taken.count) if arbiter.cfg.workers >= len(all_cores) else None
 
 
 def _keep_to_core(arbiter: Any, worker: Any) -> None:
