@@ -31,9 +31,9 @@ COLOURS = {REACHED_AIM: "#3c7d3c", REACHED_MUST: "#1d5a96", MISSED: "#b35c00"}
 def goals_table(runs: Sequence[Row], all_goals: Sequence[Goal]) -> Table:
     columns = [
         key("what", "What"),
-        Column("figure", "Measured", ".2f", FREE),
-        Column("low", "Lowest", ".2f", FREE),
-        Column("high", "Highest", ".2f", FREE),
+        Column("figure", "Measured", ".3f", FREE),
+        Column("low", "Lowest", ".3f", FREE),
+        Column("high", "Highest", ".3f", FREE),
         Column("unit", "Unit", kind=FREE),
         Column("sense", "Side", kind=FREE),
         Column("must", "Must", "g", FREE),
@@ -130,7 +130,7 @@ def _label(row: Row) -> str:
 
 def _shown(row: Row, figure: float) -> str:
     unit = "" if row["unit"] == "×" else f" {row['unit']}"
-    digits = 2 if figure < 10 else 1 if figure < 100 else 0
+    digits = 3 if figure < 1 else 2 if figure < 10 else 1 if figure < 100 else 0
     return f"{figure:.{digits}f}{unit}"
 
 
