@@ -266,7 +266,7 @@ def odd_rows(contract: Contract) -> st.SearchStrategy[list[Record]]:
 
 @pytest.mark.filterwarnings("ignore:Found unknown categories")
 @pytest.mark.parametrize("name", MODELS)
-def test_compiled_native_alone_and_in_a_batch_are_the_same_answer(
+def test_compiled_native_alone_in_a_batch_and_met_are_the_same_answer(
     models: Callable[[str], tuple[Contract, Any]], name: str
 ) -> None:
     contract, model = models(name)
@@ -277,6 +277,7 @@ def test_compiled_native_alone_and_in_a_batch_are_the_same_answer(
     assert choice.kind == COMPILED, choice.why
     assert choice.rows >= 2000
     assert choice.furthest <= TOLERANCE
+    adapters = [ModelAdapter(release), ModelAdapter(replace(release, engine=choice))]
 
     @settings(max_examples=8, deadline=None)
     @given(odd_rows(contract))
@@ -289,6 +290,9 @@ def test_compiled_native_alone_and_in_a_batch_are_the_same_answer(
             np.testing.assert_allclose(alone, expected, rtol=1e-9, atol=1e-9)
         else:
             np.testing.assert_array_equal(alone, compiled.figures(rows))
+        for adapter in adapters:
+            met = adapter._answer(None, [(some, Call(dry_run=True)) for some in (rows[:2], rows[2:])])
+            assert [made.output for answered in met for made in answered] == adapter.outputs("model", rows)
 
     check()
 
