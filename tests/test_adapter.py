@@ -117,6 +117,14 @@ def test_an_output_that_breaks_the_contract_is_never_answered(row: list[float]) 
         adapter(row).predict([RECORD], Call())
 
 
+@pytest.mark.parametrize("said", [0.5, [0.5, 0.5], [], [[0.5, 0.5]] * 2])
+def test_what_is_not_one_answer_to_each_request_is_never_given(said: Any) -> None:
+    fake = Fake()
+    fake.predict_proba = lambda frame: said
+    with pytest.raises(ModelBroken):
+        ModelAdapter(small_release(CONTRACT, fake)).predict([RECORD], Call())
+
+
 def test_labels_that_the_contract_does_not_name_are_never_answered() -> None:
     fake = Fake([0.5, 0.5])
     fake.classes_ = np.array(["a", "c"])

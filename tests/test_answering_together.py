@@ -25,7 +25,8 @@ CONTRACT = Contract(
     fields=(Field(name="x", kind="number"),),
     outcome=Outcome(name="o", labels=("a", "b")),
 )
-ALONE: list[dict[str, Any]] = [{"explain": True}, {"compare": True}, {"option": "baseline"}]
+DRY = {"dry": True}
+ALONE: list[dict[str, Any]] = [{"explain": True}, {"compare": True}, {"option": "baseline"}, DRY]
 
 
 class Halves:
@@ -108,13 +109,6 @@ def test_calls_that_meet_are_one_question_to_the_model_and_one_to_the_sinks_and_
     assert len({prediction.id for made in results for prediction in made}) == 6
 
 
-def test_a_dry_run_among_others_is_answered_and_reaches_no_sink() -> None:
-    meeting = Meeting()
-    results = meeting.of([([{"x": 0.25}], Call(client="dry", dry_run=True)), ([{"x": 0.5}], Call(client="kept"))])
-    assert [shares(made) for made in results] == [[0.25], [0.5]]
-    assert meeting.kept_calls() == [["first"], ["kept"]]
-
-
 @pytest.mark.parametrize("bad", [7.0, 0.125], ids=["an error", "an answer too few"])
 def test_a_request_that_the_model_fails_on_fails_alone(bad: float) -> None:
     meeting = Meeting()
@@ -144,15 +138,17 @@ def test_where_the_options_are_compared_for_everybody_both_are_asked_once() -> N
     assert meeting.model.asked == [1, 2]
 
 
-@pytest.mark.parametrize("how", [{}, *ALONE], ids=["many rows", "explained", "compared", "the baseline"])
+@pytest.mark.parametrize("how", [{}, *ALONE], ids=["many rows", "explained", "compared", "the baseline", "a dry run"])
 def test_what_takes_long_or_asks_for_more_does_not_wait_for_others_nor_they_for_it(how: dict[str, Any]) -> None:
     meeting = Meeting()
     rows = [{"x": 0.5}] * (1 if how else JOINED_ROWS + 1)
     first = threading.Thread(target=meeting.adapter.predict, args=([{"x": 0.25}], Call()), daemon=True)
     first.start()
     assert meeting.model.under_way.wait(LONG)
-    assert len(meeting.adapter.predict(rows, Call(client="alone"), **how)) == len(rows)
-    assert meeting.kept_calls() == [["alone"]]
+    dry = how == DRY
+    call = Call(client="alone", dry_run=dry)
+    assert len(meeting.adapter.predict(rows, call, **({} if dry else how))) == len(rows)
+    assert meeting.kept_calls() == ([] if dry else [["alone"]])
     meeting.model.go.set()
     first.join(LONG)
     assert not first.is_alive()

@@ -88,15 +88,18 @@ class ModelAdapter:
         `compare` adds what the other option answers, `explain` what moved the answer. Raises ModelBroken where an
         output breaks the contract; whatever a sink raises passes through.
         """
-        if option == "model" and not compare and not explain and len(records) <= JOINED_ROWS:
+        plain = option == "model" and not (compare or explain or call.dry_run)
+        if plain and len(records) <= JOINED_ROWS:
             return self._joined((records, call))
-        [(made, _)] = answered = self._make([(records, call)], option, compare, explain)
-        self._hand_on(answered)
+        [(made, _)] = self._make([(records, call)], option, compare, explain)
+        if not call.dry_run:
+            self.keep(made, call)
         return made
 
     def _answer(self, _: Any, asked: Sequence[_Asked]) -> list[list[Prediction]]:
         answered = self._make(asked)
-        self._hand_on(answered)
+        for sink in self._sinks:
+            sink(answered)
         return [made for made, _ in answered]
 
     def _make(
@@ -145,14 +148,9 @@ class ModelAdapter:
         return answered
 
     def keep(self, predictions: Sequence[Prediction], call: Call) -> None:
-        """Hand predictions that a dry run made to the sinks: for who must know all of them before any is kept."""
-        self._hand_on([(predictions, call)])
-
-    def _hand_on(self, answered: Sequence[Answered]) -> None:
-        kept = [one for one in answered if not one[1].dry_run]
-        if kept:
-            for sink in self._sinks:
-                sink(kept)
+        """Hand predictions to the sinks, perhaps those of a dry run: for who must know all before any is kept."""
+        for sink in self._sinks:
+            sink([(predictions, call)])
 
     def outputs(self, option: str, records: Sequence[Record]) -> list[dict[str, Any]]:
         """Return the checked output of one option for each record.
@@ -166,8 +164,8 @@ class ModelAdapter:
             figures = engine.figures(records)
         except Exception as error:  # whatever a foreign estimator raises is its failure to answer a valid request
             raise ModelBroken(f"The {option} failed on a valid request ({type(error).__name__}).") from error
-        if len(figures) != len(records):
-            raise ModelBroken(f"The {option} answered {len(figures)} of {len(records)} requests.")
+        if figures.shape[:1] != (len(records),):
+            raise ModelBroken(f"The {option} does not answer each of the {len(records)} requests that it was asked.")
         return self._values(option, figures) if self._regression else self._shares(option, figures)
 
     def _shares(self, option: str, shares: NDArray[np.float64]) -> list[dict[str, Any]]:

@@ -29,11 +29,11 @@ class Joined(Generic[Item, Result]):
     calls `work` with what the turn gave and the items, for a result each in their order, and leaves the turn. Only
     then does anybody get a result, so a turn that commits has committed. The first that came meanwhile leads next.
 
-    They all get their results at once and tend to come again at once, but one thread runs at a time: the first would
-    lead alone, and the rest come a moment later. So after a work that was shared, who leads lets the others go first.
-
     Where that fails, each of them is done again, alone in a turn of its own, so `work` must leave nothing behind when
     it fails in a turn. Errors of the types `alike` concern everybody: all that wait hear of them at once.
+
+    They all get their results at once and tend to come again at once, but one thread runs at a time: the first would
+    lead alone, and the rest come a moment later. So after a work that was shared, who leads lets the others go first.
     """
 
     def __init__(
