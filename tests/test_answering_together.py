@@ -18,7 +18,7 @@ from reviewapp.prediction import Answered, Call
 
 from .conftest import Clock
 from .small import RULE, small_release
-from .test_joining import LONG, until
+from .test_joining import LONG, until_waiting
 
 CONTRACT = Contract(
     name="small",
@@ -75,7 +75,7 @@ class Meeting:
             threads.append(threading.Thread(target=ask, args=(i, *given), daemon=True))
             threads[-1].start()
             assert self.model.under_way.wait(LONG)
-            until(lambda i=i: len(self.adapter._joined._waiting) == i)  # type: ignore[misc]  # no type of a default
+            until_waiting(self.adapter._joined, i)
         self.model.go.set()
         for thread in threads:
             thread.join(LONG)

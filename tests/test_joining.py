@@ -80,6 +80,11 @@ def until(holds: Callable[[], bool]) -> None:
     raise AssertionError("waited for nothing")
 
 
+def until_waiting(joined: Joined[Any, Any], calls: int) -> None:
+    """Return once so many calls wait behind the one that leads."""
+    until(lambda: joined._led and len(joined._waiting) == calls)
+
+
 def twice(items: Sequence[int]) -> list[int]:
     return [2 * item for item in items]
 
@@ -123,7 +128,7 @@ def test_who_comes_while_the_turn_is_waited_for_is_in_it() -> None:
     assert waits.wait(LONG)
     for number, thread in enumerate(threads[1:], 1):
         thread.start()
-        until(lambda number=number: len(joined._waiting) == number)  # type: ignore[misc]  # no type of a default
+        until_waiting(joined, number)
     go.set()
     for thread in threads:
         thread.join(LONG)

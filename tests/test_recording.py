@@ -19,7 +19,7 @@ from reviewapp.store import Store, Turn
 from reviewapp.tables import idempotency_keys, predictions, probe, queue
 
 from .conftest import Clock
-from .test_joining import LONG, until
+from .test_joining import LONG, until, until_waiting
 from .test_ledger import prediction
 
 
@@ -76,7 +76,7 @@ def record_at_once(ledger: Ledger, store: Store, asked: Sequence[tuple[Sequence[
     with store.writing():
         for number, thread in enumerate(threads):
             thread.start()
-            until(lambda number=number: ledger._keep._led and len(ledger._keep._waiting) == number)  # type: ignore[misc]  # no type of a default
+            until_waiting(ledger._keep, number)
     for thread in threads:
         thread.join(LONG)
         assert not thread.is_alive()
