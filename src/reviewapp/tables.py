@@ -200,4 +200,15 @@ sessions = Table(
     Column("ended_at", String(24)),
 )
 
+# Sign-ins that failed, of late: how many there may be is limited for all workers together.
+failed_sign_ins = Table(
+    "failed_sign_ins",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("created_at", String(24), nullable=False),
+    Index(None, "address", "created_at"),
+    Index(None, "created_at"),
+)
+
 probe = Table("probe", metadata, Column("id", Integer, primary_key=True), Column("written_at", String(24)))

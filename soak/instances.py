@@ -1,0 +1,40 @@
+"""Instances to break: a folder with the default release live, and the service on it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.service import Service
+from tests.small import with_limit
+
+from reviewapp import release as releases
+from reviewapp.config import load_settings
+from reviewapp.evidence.pack import source_digest
+from reviewapp.factory import make_parts
+from reviewapp.triage import build as triage
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / "build" / "soak"
+ACTOR = "soak"
+
+
+def fresh(folder: Path) -> Path:
+    """Make the folder an instance whose release 1 is live; release 2 has another contract that breaks nobody."""
+    kept = CACHE / source_digest(ROOT).removeprefix("sha256:")[:12]
+    if not kept.exists():
+        shutil.rmtree(CACHE, ignore_errors=True)
+        making = CACHE / "making"
+        parts = make_parts(load_settings({"instance": making}, {}))
+        first = triage.build(parts.settings.releases)
+        parts.registry.add(first, ACTOR)
+        parts.registry.add(releases.write(with_limit(first, 10_000_000), parts.settings.releases), ACTOR)
+        parts.store.close()
+        making.rename(kept)
+    shutil.copytree(kept, folder)
+    return folder
+
+
+def served(folder: Path, **settings: str) -> Service:
+    """Return the service on a fresh instance; as a context it is started and stopped."""
+    return Service(fresh(folder), **settings)
