@@ -70,7 +70,7 @@ def copy_tree() -> None:
 def mutmut(*words: str, ends: str = "") -> str:
     """Run mutmut in the copy and return what it prints; it may fail only with what `ends` says."""
     command = [str(Path(sys.executable).with_name("mutmut")), *words]
-    environment = {**os.environ, "PYTHONPATH": str(TREE / "mutants")}  # where pytest finds this module
+    environment = {**os.environ, "PYTHONPATH": str(TREE)}  # where pytest finds this module
     done = subprocess.run(command, cwd=TREE, env=environment, capture_output=True, text=True, check=False)
     if done.returncode and not (ends and ends in done.stderr):
         lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith(SPINNER)]
