@@ -32,9 +32,7 @@ def sha256(secret: str) -> str:
 NOON, LATER = "2026-01-31T12:00:00.123Z", "2026-01-31T12:00:05.123Z"
 
 
-def test_a_token_is_one_row_until_it_is_revoked_and_after_that(
-    accounts: Accounts, store: Store, clock: Clock
-) -> None:
+def test_a_token_is_one_row_until_it_is_revoked_and_after_that(accounts: Accounts, store: Store, clock: Clock) -> None:
     token = accounts.create_token("ann", "review", days=0.5)
     [row] = rows(store, tokens)
     assert row == {

@@ -108,7 +108,9 @@ def test_every_answer_says_the_same_to_a_browser(app: Flask) -> None:
     """The headers as a browser gets them, each of them once."""
     answer = app.test_client().get("/livez")
     said = Headers([(name, value) for name, value in answer.headers if name[:2] in ("X-", "Re", "Cr", "Co", "Ca")])
-    assert {name: said.getlist(name) for name in set(said.keys()) - {"Content-Type", "Content-Length", "X-Request-ID"}} == {
+    assert {
+        name: said.getlist(name) for name in set(said.keys()) - {"Content-Type", "Content-Length", "X-Request-ID"}
+    } == {
         "Content-Security-Policy": [
             "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
             "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -127,7 +129,7 @@ def test_every_answer_says_the_same_to_a_browser(app: Flask) -> None:
 
 
 def test_a_view_says_a_role_that_is_one_and_every_view_says_one(app: Flask) -> None:
-    with pytest.raises(ValueError, match="^no such role: root$"):
+    with pytest.raises(ValueError, match=r"^no such role: root$"):
         needs("root")
     app.view_functions["b.door"] = app.view_functions["a.door"] = lambda: "in"
     with pytest.raises(RuntimeError) as refused:
