@@ -11,7 +11,8 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
 3 tables statements store desk reviews   keeping: predictions, what waits, what was said of them,
-  ledger registry accounts uploads       the live release, who may do what, files sent on a page
+  ledger registry attempts accounts      the live release, who may do what, files sent on a page
+  uploads
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
