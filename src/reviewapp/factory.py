@@ -1,6 +1,6 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config stages            what can go wrong, where things lie, settings, timing
+0 errors places config stages logs       what can go wrong, where things lie, settings, timing, the log
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
@@ -40,7 +40,7 @@ from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from . import places, protocol, security
+from . import logs, places, protocol, security
 from .accounts import Accounts
 from .adapter import ModelAdapter
 from .api import api, health
@@ -81,6 +81,7 @@ class _Service(Flask):
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Return the app. `config` overrides settings by name (`instance`, `bind` …); nothing of a release is loaded."""
     settings = load_settings(config)
+    logs.write_one_line_an_event()
     app = _Service(
         "reviewapp",
         template_folder=str(places.folder("templates")),
