@@ -1,6 +1,6 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config stages            what can go wrong, where things lie, settings, timing
+0 errors places staging config stages    what can go wrong, where things lie and are made, settings, timing
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
@@ -12,6 +12,7 @@
 3 bulk                                   whole files: each row a request of its own
 3 tables statements store desk reviews   keeping: predictions, what waits, what was said of them,
   ledger registry accounts uploads       the live release, who may do what, files sent on a page
+3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy

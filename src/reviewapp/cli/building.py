@@ -22,7 +22,7 @@ from ..building.subject import subject
 from ..errors import UsageError
 from ..triage import build as triage
 from ..trust import TrustedTypes
-from .group import ACTOR, _parts, main
+from .group import ACTOR, _parts, end_tidily, main
 
 
 @main.command(context_settings={"show_default": True})
@@ -64,6 +64,7 @@ def build(context: click.Context, /, review_contract: bool, **options: Any) -> N
     if order is not None and review_contract:
         _write_contract(order)
         return
+    end_tidily()
     parts = _parts()
     # of a pipeline that was fitted without names; it is told once that its columns go by their order
     warnings.filterwarnings("ignore", message="X has feature names, but")

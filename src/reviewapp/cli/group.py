@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Any
 
 import click
@@ -34,3 +36,8 @@ def main() -> None:
 
 def _parts() -> Parts:
     return make_parts(load_settings())
+
+
+def end_tidily() -> None:
+    """Let SIGTERM end this command as an error does, so that it takes away what it has half made."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -1,12 +1,15 @@
-"""Running the service: starting it, and who may use it."""
+"""Running the service: starting it, who may use it, and keeping what it keeps."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
+from .. import backup as backups
+from .. import ledgerfile
 from ..accounts import ROLES
 from ..config import load_settings
 from ..factory import create_app, make_parts
@@ -15,7 +18,8 @@ from ..samples import example_record
 from ..server import address, check_address, hold_instance
 from ..server import serve as run_server
 from ..snippets import curl
-from .group import _parts, main
+from ..store import Store
+from .group import _parts, end_tidily, main
 
 RUN_TOKEN = "make-run"  # noqa: S105 (a name, no secret)
 
@@ -89,3 +93,89 @@ def revoke_token(token_id: str) -> None:
     """End the token with the id that `token list` shows, at once."""
     _parts().accounts.revoke_token(token_id)
     click.echo("Revoked.")
+
+
+# ---- keeping it ---------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(file: Path) -> None:
+    """Write all that this instance keeps into FILE, a tar archive, while the service runs.
+
+    In it are the ledger, the releases, the list of trusted types and config.py: whoever may read it may read all that
+    was asked. Exit code 1 where a release is damaged; it is in the backup as it is.
+    """
+    end_tidily()
+    parts = _parts()
+    made = backups.make(parts.settings, parts.store.path, file)
+    click.echo(f"{file}: {made.in_words()}. It was read again and is whole.")
+    _end_with(made.wrong)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Put aside the ledger that is here; it is renamed, never deleted.")
+def restore(file: Path, replace: bool) -> None:
+    """Put the backup FILE into this instance, whose service is stopped; all of it or nothing."""
+    end_tidily()
+    parts = _parts()
+    hold_instance(parts.settings)
+    found, aside = backups.restore(file, parts.settings, parts.store.path, replace=replace)
+    click.echo(f"Restored what was kept at {found.made_at}: {found.in_words()}.")
+    for path in aside:
+        click.echo(f"What was here before lies in {path}.")
+    click.echo("Tokens that were revoked since then are valid again; look at: reviewapp token list")
+    click.echo("Next: reviewapp serve")
+    _end_with(found.wrong)
+
+
+def _end_with(wrong: list[str]) -> None:
+    for line in wrong:
+        click.echo(f"Damaged when the backup was made: release {line}", err=True)
+    sys.exit(int(bool(wrong)))
+
+
+@main.group()
+def db() -> None:
+    """Look at the ledger's file, check it, bring it up to date."""
+
+
+@db.command()
+def status() -> None:
+    """Say what the ledger is: its file, its size, its schema, its rows."""
+    path = _parts().store.path
+    found = ledgerfile.look(path)
+    click.echo(f"{path}\n{found.size:,} bytes\nschema {found.schema} ({_STATES[found.state]})")
+    for name, number in found.rows.items():
+        click.echo(f"{number:,} {name.replace('_', ' ')}")
+
+
+_STATES = {
+    ledgerfile.CURRENT: "that of this version",
+    ledgerfile.OLDER: "older than this version's; `reviewapp db upgrade` or a start brings it up to date",
+    ledgerfile.UNKNOWN: "made by a newer version, which this one leaves alone",
+}
+
+
+@db.command()
+def check() -> None:
+    """Let SQLite check the whole file; exit code 1 where something is wrong."""
+    path = _parts().store.path
+    ledgerfile.look(path)
+    wrong = ledgerfile.flaws(path)
+    click.echo("\n".join(wrong) or "The ledger's file is whole.")
+    sys.exit(int(bool(wrong)))
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the ledger's schema up to date, as the next start does; the service must be stopped."""
+    settings = load_settings()
+    hold_instance(settings)
+    store = Store(settings.database_url)
+    before = ledgerfile.look(store.path).schema
+    with store.reading():  # whoever opens it brings it up to date, in one transaction
+        after = ledgerfile.look(store.path).schema
+    store.close()
+    click.echo(f"Schema {before} is up to date." if before == after else f"Schema {before} became {after}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ..filters import EXPORT_OPTIONS, to_export
 from ..monitoring import ABOVE, monitored, tell_monitor
 from ..reliance import reliance, tell_reliance
 from ..wording import answered, how_sure
-from .group import ACTOR, _parts, main
+from .group import ACTOR, _parts, end_tidily, main
 
 
 @main.command()
@@ -144,7 +143,7 @@ def evidence(data: Path | None, quick: bool, check: bool) -> None:
     table to evidence/ of the instance folder.
     """
     root, settings = places.checkout(), load_settings()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an end that stops the service under trial, too
+    end_tidily()  # which stops the service under trial, too
     if root is None:
         raise UsageError("Evidence is bound to the source code: run this from a checkout of reviewapp.")
     with tqdm(
