@@ -4,10 +4,13 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -524,3 +527,58 @@ def test_what_the_driver_says_of_the_file_is_said_in_our_words(instance: Instanc
     unread = pytest.raises(StoreBusy, match=f"{LEDGER} cannot be read: no such table")
     with unread, ledgerfile.opened(instance.ledger) as connection:
         connection.execute("SELECT * FROM absent")
+
+
+def killed_at(step: int, instance: Instance, file: Path) -> bool:
+    """Let a process put a backup in place of what is there, and kill it before a move; return whether it was."""
+    child = os.fork()
+    if child == 0:
+        numbers = count()
+
+        def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+            def or_killed(*given: Any, **more: Any) -> Any:
+                if next(numbers) == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*given, **more)
+
+            return or_killed
+
+        try:
+            os.rename, os.link, os.unlink = counted(os.rename), counted(os.link), counted(os.unlink)
+            instance.restore(file, replace=True)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    ended = os.waitpid(child, 0)[1]
+    assert ended in {0, signal.SIGKILL}
+    return ended == signal.SIGKILL
+
+
+def test_whoever_is_killed_while_restoring_leaves_the_old_ledger_or_the_new_one_and_may_go_on(
+    instance: Instance, file: Path
+) -> None:
+    store = Store(instance.settings.database_url)
+    store.check_writable("not in the backup")
+    [folder] = instance.settings.releases.glob("*/*")
+    (folder / "card.md").write_text("another")
+    killed = instance.folder.with_name("killed")
+    shutil.copytree(instance.folder, killed)  # with a -wal
+    store.close()
+    for step in count():
+        here = Instance(instance.folder.with_name(f"killed{step}"))
+        shutil.copytree(killed, here.folder)
+        if not killed_at(step, here, file):
+            break
+        assert ledgerfile.flaws(here.ledger) == []
+        probed = written_at(here.ledger)
+        asides = [path for path in here.folder.glob("*.before-*") if not path.name.endswith(ledgerfile.BESIDE)]
+        assert probed == ["not in the backup"] or ["not in the backup"] in map(written_at, asides)
+        here.restore(file, replace=True)
+        assert written_at(here.ledger) == []
+        assert [path.name for path in here.folder.iterdir() if path.name.startswith(".")] == []
+    assert step >= 6
+
+
+def written_at(ledger: Path) -> list[str]:
+    with closing(dbapi2.connect(str(ledger))) as connection:
+        return [one for (one,) in connection.execute("SELECT written_at FROM probe")]

@@ -63,7 +63,7 @@ def opened(path: Path) -> Iterator[Any]:
             raise StoreFull("There is not enough space on the disk.", retry_after=30) from None
         raise StoreBusy(f"{path} cannot be read: {error}.", retry_after=1) from None
     except dbapi2.DatabaseError:
-        raise StoreBusy(f"{path} is damaged; restore a backup.", retry_after=30) from None
+        raise StoreBusy(f"{path} is damaged.", retry_after=30) from None
 
 
 def look(path: Path) -> LedgerFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from .. import backup as backups
 from .. import ledgerfile
 from ..accounts import ROLES
 from ..config import load_settings
+from ..doctor import WRONG, Case, examine
 from ..factory import create_app, make_parts
 from ..parts import Parts
 from ..samples import example_record
@@ -134,6 +136,25 @@ def _end_with(wrong: list[str]) -> None:
     for line in wrong:
         click.echo(f"Damaged when the backup was made: release {line}", err=True)
     sys.exit(int(bool(wrong)))
+
+
+@main.command()
+@click.option(
+    "--nginx",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Hold this file of nginx to the settings, too.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+def doctor(nginx: tuple[Path, ...], as_json: bool) -> None:
+    """Check the deployment, a line each: ok, warning or wrong, and what to do. Exit code 1 where something is wrong."""
+    findings = examine(Case(_parts(), nginx=nginx))
+    if as_json:
+        click.echo(json.dumps([found.as_json() for found in findings], indent=2))
+    else:
+        click.echo("\n".join(map(str, findings)))
+    sys.exit(int(any(found.state == WRONG for found in findings)))
 
 
 @main.group()
