@@ -1,6 +1,7 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config stages logs       what can go wrong, where things lie, settings, timing, the log
+0 errors places staging config stages    what can go wrong, where things lie and are made, settings, timing,
+  logs                                   the log
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
@@ -13,6 +14,7 @@
 3 tables statements store desk reviews   keeping: predictions, what waits, what was said of them,
   ledger registry attempts accounts      the live release, who may do what, files sent on a page
   uploads
+3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
@@ -21,8 +23,8 @@
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 6 lookups                                what both doors look up
-7 api ui/ worker server                  the doors, and gunicorn
-8 factory    9 cli __main__              joined together, and the command
+7 api ui/ worker server doctor/          the doors, gunicorn, and what to know before trusting it
+8 factory    9 cli/ __main__             joined together, and the command
 
 A file imports only files that come before it; a test holds it to that.
 """
