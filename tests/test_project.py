@@ -64,8 +64,8 @@ ORDER = """
 errors places config strictjson csvfiles stages joining |
 dates contract | schemas samples forms frames difference policy |
 rules rulelist calibration transformers estimators trust release | engine |
-explain prediction adapter bulk tables statements store search finding filters desk reviews ledger export registry
-accounts uploads openapi marking wording snippets |
+explain prediction adapter bulk tables chain statements store search finding filters desk reviews ledger verifying
+purging export registry accounts uploads openapi marking wording snippets |
 evaluation golden monitoring reliance building | triage | evidence |
 parts | protocol security | lookups | api ui worker server | factory | cli | __main__
 """

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,16 @@ from .factory import create_app, make_parts
 from .filters import EXPORT_OPTIONS, to_export
 from .monitoring import ABOVE, monitored, tell_monitor
 from .parts import Parts
+from .purging import Purge, Selection
 from .reliance import reliance, tell_reliance
 from .samples import example_record
 from .server import address, check_address, hold_instance
 from .server import serve as run_server
 from .snippets import curl
+from .store import Store
 from .triage import build as triage
 from .trust import TrustedTypes
+from .verifying import verify as verify_ledger
 from .wording import answered, how_sure
 
 RUN_TOKEN = "make-run"  # noqa: S105 (a name, no secret)
@@ -218,9 +222,27 @@ def _write_contract(order: Order) -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
-def verify(path: Path) -> None:
-    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do."""
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--ledger", is_flag=True, help="Verify the ledger instead: every row of it against its chain.")
+@click.option("--since", metavar="LINK", help="The newest link of an earlier time; it must be in the chain still.")
+def verify(path: Path | None, ledger: bool, since: str | None) -> None:
+    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do.
+
+    With --ledger: whether the ledger is as it was recorded, and the first thing in it that is not.
+    """
+    if ledger == (path is not None):
+        raise UsageError("Name a release folder or say --ledger, one of both.")
+    if ledger:
+        store = Store(load_settings().database_url, read_only=True)
+        click.echo(verify_ledger(store, since))
+        store.close()
+    elif since is not None:
+        raise UsageError("--since goes with --ledger.")
+    elif path is not None:
+        _verify_release(path)
+
+
+def _verify_release(path: Path) -> None:
     parts = _parts()
     folders = {parts.registry.folder(event.id): event.id for event in parts.registry.built()}
     named = [folder for folder, found in folders.items() if str(path) in (str(found.version), str(found))]
@@ -277,6 +299,20 @@ def replay(prediction_id: str) -> None:
         raise ReviewappError(f"{recorded.release} answers prediction {recorded.id} differently now: {difference}.")
     said = f"{answered(recorded.output)}, {how_sure(recorded.output)}"
     click.echo(f"The same: {recorded.release} ({recorded.option}) answers {said}.")
+
+
+@main.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="All from before this day (UTC).")
+@click.option("--client", metavar="NAME", help="All that this client asked for.")
+@click.option("--reason", required=True, help="Why; kept in the ledger.")
+@click.option("--dry-run", is_flag=True, help="Say how many there are; erase nothing.")
+def purge(ids: tuple[str, ...], before: datetime | None, client: str | None, reason: str, dry_run: bool) -> None:
+    """Erase what was asked, by the ID of predictions, by day or by client; that it was answered stays."""
+    selection = Selection(ids, None if before is None else before.date(), client)
+    asked = Purge(_parts().store, selection, reason, ACTOR)
+    n = asked.count() if dry_run else asked.run()
+    click.echo(f"{n:,} prediction{'s' * (n != 1)} {'would be' if dry_run else 'erased'}{' erased' * dry_run}.")
 
 
 @main.command()
