@@ -70,6 +70,7 @@ def test_help_names_every_command(run: Callable[..., Result]) -> None:
         "monitor",
         "replay",
         "export",
+        "purge",
     ):
         assert f"  {name} " in shown
 

@@ -50,12 +50,12 @@ def filled(path: Path) -> None:
     ledger.withdraw_verdict(made[0].id, "ann")
     registry = Registry(path.parent, store, lambda release: None)  # type: ignore[arg-type,return-value]
     for version in (1, 2):
-        registry.add(_Built(ReleaseId("triage", version, f"sha256:{version}")), "ann")  # type: ignore[arg-type]
+        registry.add(Built(ReleaseId("triage", version, f"sha256:{version}")), "ann")  # type: ignore[arg-type]
     Purge(store, Selection([made[1].id, made[7].id]), "asked for", "ann", clock).run()
     store.close()
 
 
-class _Built:
+class Built:
     def __init__(self, id: ReleaseId) -> None:
         self.id = id
 
