@@ -71,6 +71,7 @@ def test_help_names_every_command(run: Callable[..., Result]) -> None:
         "monitor",
         "replay",
         "export",
+        "purge",
     ):
         assert f"  {name} " in shown
 

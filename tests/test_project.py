@@ -64,8 +64,8 @@ ORDER = """
 errors places staging config strictjson csvfiles stages logs joining |
 dates contract | schemas samples forms frames difference policy |
 rules rulelist calibration transformers estimators trust release | engine |
-explain prediction adapter bulk tables statements store ledgerfile backup search finding filters desk reviews ledger
-export registry attempts accounts uploads openapi marking wording snippets |
+explain prediction adapter bulk tables chain statements store ledgerfile backup search finding filters desk reviews
+ledger verifying purging export registry attempts accounts uploads openapi marking wording snippets |
 evaluation golden monitoring reliance building | triage | evidence |
 parts | protocol security | lookups | api ui worker server doctor | factory | cli | __main__
 """

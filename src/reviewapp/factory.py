@@ -11,9 +11,9 @@
 3 engine/                                how an option answers: scikit-learn itself, or its fitted parts compiled
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
-3 tables statements store desk reviews   keeping: predictions, what waits, what was said of them,
-  ledger registry attempts accounts      the live release, who may do what, files sent on a page
-  uploads
+3 tables chain statements store desk     keeping: predictions, what waits, what was said of them,
+  reviews ledger registry attempts       the live release, who may do what, files sent on a page; the chain over it,
+  accounts uploads verifying purging     whether it is whole, and what was asked erased
 3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, RowMapping, insert, literal, select
 
 from . import release as releases
 from .adapter import ModelAdapter
+from .chain import linked
 from .contract import Contract
 from .difference import Difference, differences
 from .errors import BreakingChange, Conflict, Flaw, NotFound, NotReady, ReleaseRefused, UsageError
@@ -171,7 +172,7 @@ class Registry:
 
     def add(self, built: Release, actor: str) -> bool:
         """Write a new release into the log; return whether it went live, as the first one does."""
-        with self._store.writing() as connection:
+        with self._store.writing() as connection, linked(connection, "release_events"):
             self._write(connection, "built", built.id, "built", actor)
             first = _live(connection) is None
             if first:
@@ -240,7 +241,8 @@ class Registry:
         with self._store.writing() as connection:
             if _live(connection) != pointer:
                 raise Conflict("Another move of the live release came first; look at what is live now.")
-            event = self._write(connection, kind, target, reason, actor, found)
+            with linked(connection, "release_events"):
+                event = self._write(connection, kind, target, reason, actor, found)
         with self._lock:
             self._serving = adapter
         return event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -16,12 +17,13 @@ from ..config import load_settings
 from ..doctor import WRONG, Case, examine
 from ..factory import create_app, make_parts
 from ..parts import Parts
+from ..purging import Purge, Selection
 from ..samples import example_record
 from ..server import address, check_address, hold_instance
 from ..server import serve as run_server
 from ..snippets import curl
 from ..store import Store
-from .group import _parts, end_tidily, main
+from .group import ACTOR, _parts, end_tidily, main
 
 RUN_TOKEN = "make-run"  # noqa: S105 (a name, no secret)
 
@@ -146,6 +148,20 @@ def restore(file: Path, replace: bool) -> None:
     click.echo("Tokens that were revoked since then are valid again; look at: reviewapp token list")
     click.echo("Next: reviewapp serve")
     _end_with(found.wrong)
+
+
+@main.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="All from before this day (UTC).")
+@click.option("--client", metavar="NAME", help="All that this client asked for.")
+@click.option("--reason", required=True, help="Why; kept in the ledger.")
+@click.option("--dry-run", is_flag=True, help="Say how many there are; erase nothing.")
+def purge(ids: tuple[str, ...], before: datetime | None, client: str | None, reason: str, dry_run: bool) -> None:
+    """Erase what was asked, by the ID of predictions, by day or by client; that it was answered stays."""
+    selection = Selection(ids, None if before is None else before.date(), client)
+    asked = Purge(_parts().store, selection, reason, ACTOR)
+    n = asked.count() if dry_run else asked.run()
+    click.echo(f"{n:,} prediction{'s' * (n != 1)} {'would be' if dry_run else 'erased'}{' erased' * dry_run}.")
 
 
 def _end_with(wrong: list[str]) -> None:

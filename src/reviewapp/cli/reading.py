@@ -18,14 +18,34 @@ from ..export import KINDS, export, write_beside
 from ..filters import EXPORT_OPTIONS, to_export
 from ..monitoring import ABOVE, monitored, tell_monitor
 from ..reliance import reliance, tell_reliance
+from ..store import Store
+from ..verifying import verify as verify_ledger
 from ..wording import answered, how_sure
 from .group import ACTOR, _parts, end_tidily, main
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
-def verify(path: Path) -> None:
-    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do."""
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--ledger", is_flag=True, help="Verify the ledger instead: every row of it against its chain.")
+@click.option("--since", metavar="LINK", help="The newest link of an earlier time; it must be in the chain still.")
+def verify(path: Path | None, ledger: bool, since: str | None) -> None:
+    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do.
+
+    With --ledger: whether the ledger is as it was recorded, and the first thing in it that is not.
+    """
+    if ledger == (path is not None):
+        raise UsageError("Name a release folder or say --ledger, one of both.")
+    if ledger:
+        store = Store(load_settings().database_url, read_only=True)
+        click.echo(verify_ledger(store, since))
+        store.close()
+    elif since is not None:
+        raise UsageError("--since goes with --ledger.")
+    elif path is not None:
+        _verify_release(path)
+
+
+def _verify_release(path: Path) -> None:
     parts = _parts()
     folders = {parts.registry.folder(event.id): event.id for event in parts.registry.built()}
     named = [folder for folder, found in folders.items() if str(path) in (str(found.version), str(found))]
