@@ -21,7 +21,7 @@
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 6 lookups                                what both doors look up
 7 api ui/ worker server                  the doors, and gunicorn
-8 factory    9 cli __main__              joined together, and the command
+8 factory    9 cli/ __main__             joined together, and the command
 
 A file imports only files that come before it; a test holds it to that.
 """
