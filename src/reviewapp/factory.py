@@ -1,14 +1,16 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config stages            what can go wrong, where things lie, settings, timing
+0 errors places config stages manifest   what can go wrong, where things lie, settings, timing, a release's files
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
 2 difference                             what changes for callers from one contract to another
 2 policy rules rulelist calibration      what a release is made of: what to do with an answer, the baseline,
-  transformers estimators trust release  the model, and the release itself
+  transformers structures estimators     the model, what of it is to be trusted,
+  trust release                          and the release itself
 3 engine/                                how an option answers: scikit-learn itself, or its fitted parts compiled
 3 explain prediction adapter             answering: the one module that both doors call
+3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
 3 bulk                                   whole files: each row a request of its own
 3 tables statements store desk reviews   keeping: predictions, what waits, what was said of them,
   ledger registry accounts uploads       the live release, who may do what, files sent on a page
@@ -48,6 +50,7 @@ from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
 from .ledger import Ledger
 from .parts import EXTENSION, Parts
+from .proof import Proofs
 from .registry import Registry
 from .release import Release
 from .stages import server_timing
@@ -117,7 +120,8 @@ def make_parts(settings: Settings) -> Parts:
     def make_adapter(release: Release) -> ModelAdapter:
         return ModelAdapter(release, sinks=[ledger.add])
 
-    registry = Registry(settings.releases, store, make_adapter, trusted=TrustedTypes(settings.instance).names)
+    trusted, prove = TrustedTypes(settings.instance).names, Proofs(settings.instance).demand
+    registry = Registry(settings.releases, store, make_adapter, trusted=trusted, prove=prove)
     return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store))
 
 

@@ -19,25 +19,22 @@ from ..export import KINDS, export, write_beside
 from ..filters import EXPORT_OPTIONS, to_export
 from ..monitoring import ABOVE, monitored, tell_monitor
 from ..reliance import reliance, tell_reliance
+from ..verifying import verify as verified
 from ..wording import answered, how_sure
 from .group import ACTOR, _parts, main
 
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
-def verify(path: Path) -> None:
-    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do."""
-    parts = _parts()
-    folders = {parts.registry.folder(event.id): event.id for event in parts.registry.built()}
-    named = [folder for folder, found in folders.items() if str(path) in (str(found.version), str(found))]
-    path = path if path.exists() or not named else named[0]
-    known = [found.digest for folder, found in folders.items() if folder == path.absolute()]
-    try:
-        adapter = parts.registry.check(path, known[0] if known else None)
-    except ReleaseRefused as error:
-        raise ReleaseRefused(f"{path} is refused. {error.detail}") from error
-    rows = len(adapter.release.golden)
-    click.echo(f"{adapter.release.id} is accepted: {rows} golden requests answered right.\n{adapter.release.id.digest}")
+@click.option("--digest", metavar="sha256:…", help="Accept this one, which you know from elsewhere, and no other.")
+def verify(path: Path, digest: str | None) -> None:
+    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do.
+
+    It must have been built here: its digest is held to the one in the ledger.
+    """
+    found = verified(path, load_settings(), digest)
+    name, version, digest = found.identity
+    click.echo(f"{name}/{version} is accepted: {found.golden} golden requests answered right.\n{digest}")
 
 
 @main.command()
@@ -77,7 +74,7 @@ def replay(prediction_id: str) -> None:
     """Answer the recorded request ID again with the release that answered it; say whether it is the same."""
     parts = _parts()
     recorded = parts.ledger.prediction(prediction_id)
-    adapter = parts.registry.check(parts.registry.folder(recorded.release), recorded.release.digest)
+    adapter = parts.registry.load(recorded.release)
     difference = adapter.replay(recorded)
     if difference is not None:
         raise ReviewappError(f"{recorded.release} answers prediction {recorded.id} differently now: {difference}.")
@@ -93,7 +90,7 @@ def monitor(as_json: bool) -> None:
     pointer = parts.registry.live()
     if pointer is None:
         raise UsageError("No release is live yet; `reviewapp build` makes one.")  # not 1: that is a trigger that fired
-    release = parts.registry.check(parts.registry.folder(pointer), pointer.digest).release
+    release = parts.registry.load(pointer).release
     reviews = parts.ledger.reviews(release.id)
     found = monitored(release, reviews)
     told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
