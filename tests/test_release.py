@@ -17,7 +17,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from reviewapp import estimators
+from reviewapp import estimators, manifest
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import ReleaseRefused
@@ -29,8 +29,6 @@ from reviewapp.manifest import (
     MAX_MANIFEST,
     check_files,
     digest_of,
-    read_files,
-    read_manifest,
     sha256,
 )
 from reviewapp.release import NATIVE, Release
@@ -239,11 +237,16 @@ def test_a_model_whose_module_is_not_here_is_refused_by_name(tmp_path: Path, mon
 def test_a_folder_that_vanishes_meanwhile_is_refused(
     folder: Path, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = read_manifest(folder)
-    shutil.rmtree(folder)
-    for read in (read_files, check_files):
-        with pytest.raises(ReleaseRefused, match="The folder cannot be read: No such file"):
-            read(folder, manifest)
+    whole = manifest.read_manifest
+
+    def vanishes(path: Path, *given: Any) -> Any:
+        found = whole(path, *given)
+        shutil.rmtree(path)
+        return found
+
+    monkeypatch.setattr(manifest, "read_manifest", vanishes)
+    with pytest.raises(ReleaseRefused, match="The folder cannot be read: No such file"):
+        check_files(folder)
 
 
 def test_a_disk_that_fails_is_said_as_what_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +255,7 @@ def test_a_disk_that_fails_is_said_as_what_it_is(folder: Path, monkeypatch: pyte
 
     monkeypatch.setattr("hashlib.file_digest", fail)
     with pytest.raises(ReleaseRefused, match=r"card\.md cannot be read: Input/output error"):
-        check_files(folder, read_manifest(folder))
+        check_files(folder)
 
 
 def test_what_is_too_large_is_not_read(folder: Path) -> None:

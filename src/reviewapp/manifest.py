@@ -60,17 +60,20 @@ def read_manifest(path: Path, expected_digest: str | None = None) -> dict[str, A
     return manifest
 
 
-def check_files(path: Path, manifest: dict[str, Any]) -> None:
-    """Raise ReleaseRefused unless the folder holds just the files that its manifest lists, each with its digest."""
+def check_files(path: Path, expected_digest: str | None = None) -> dict[str, Any]:
+    """Return the manifest of a folder that holds just what it lists, all with their digests; raise ReleaseRefused."""
+    manifest = read_manifest(path, expected_digest)
     for name in _names(path, manifest):
         with _opened(path / name, MAX_FILE) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         _check(name, f"sha256:{found}", manifest)
+    return manifest
 
 
-def read_files(path: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
-    """Return the content of each file; raise ReleaseRefused where one is not what the manifest lists."""
-    return {name: read_file(path, name, manifest) for name in _names(path, manifest)}
+def read_files(path: Path, expected_digest: str | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the manifest of a folder and the content of each file it lists, checked alike; raise ReleaseRefused."""
+    manifest = read_manifest(path, expected_digest)
+    return manifest, {name: read_file(path, name, manifest) for name in _names(path, manifest)}
 
 
 def read_file(path: Path, name: str, manifest: dict[str, Any]) -> bytes:

@@ -212,8 +212,7 @@ def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] 
     Who has not made the folder asks proof.py first.
     `trusted` are types of the operator's own that an estimator may hold.
     """
-    manifest = read_manifest(path, expected_digest)
-    contents = read_files(path, manifest)
+    manifest, contents = read_files(path, expected_digest)
     made_with, here = manifest["libraries"].get("scikit-learn"), libraries_here()["scikit-learn"]
     if made_with != here:
         raise ReleaseRefused(f"It was built with scikit-learn {made_with}, and {here} runs here: build it again.")

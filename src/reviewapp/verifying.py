@@ -15,7 +15,7 @@ from sqlalchemy import select
 from . import proof
 from .config import Settings
 from .errors import ReleaseRefused
-from .manifest import check_files, read_manifest
+from .manifest import check_files
 from .store import Store
 from .tables import release_events
 
@@ -43,9 +43,8 @@ def verify(path: Path, settings: Settings, digest: str | None = None) -> Verifie
         path = named[0] if named else path
     try:
         known = folders.get(path.absolute())
-        manifest = read_manifest(path, known[2] if known else None)
+        manifest = check_files(path, known[2] if known else None)
         identity = manifest["name"], manifest["version"], manifest["digest"]
-        check_files(path, manifest)
         if digest is None:
             _check_built(identity, built)
         elif identity[2] != digest:

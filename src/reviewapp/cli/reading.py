@@ -19,22 +19,8 @@ from ..export import KINDS, export, write_beside
 from ..filters import EXPORT_OPTIONS, to_export
 from ..monitoring import ABOVE, monitored, tell_monitor
 from ..reliance import reliance, tell_reliance
-from ..verifying import verify as verified
 from ..wording import answered, how_sure
 from .group import ACTOR, _parts, main
-
-
-@main.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--digest", metavar="sha256:…", help="Accept this one, which you know from elsewhere, and no other.")
-def verify(path: Path, digest: str | None) -> None:
-    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do.
-
-    It must have been built here: its digest is held to the one in the ledger.
-    """
-    found = verified(path, load_settings(), digest)
-    name, version, digest = found.identity
-    click.echo(f"{name}/{version} is accepted: {found.golden} golden requests answered right.\n{digest}")
 
 
 @main.command()
