@@ -2,8 +2,7 @@
 
 import os
 
-from reviewapp.config import load_settings
-from reviewapp.config import NUMERIC_THREADS
+from reviewapp.config import NUMERIC_THREADS, load_settings
 from reviewapp.server import gunicorn_settings
 
 # Before NumPy is loaded by the next line. The code is loaded here, not in each worker: they share its memory, and a
