@@ -12,6 +12,7 @@ from pysqlite3 import dbapi2
 from sqlalchemy import event, insert
 
 from reviewapp.errors import StoreBusy
+from reviewapp.intact import verify
 from reviewapp.ledger import Ledger
 from reviewapp.prediction import Call, IdempotencyKey
 from reviewapp.purging import Purge, Selection
@@ -19,11 +20,10 @@ from reviewapp.registry import Registry
 from reviewapp.release import ReleaseId
 from reviewapp.store import Store
 from reviewapp.tables import metadata, probe
-from reviewapp.verifying import verify
 
 from .conftest import Clock
+from .test_intact import Built
 from .test_ledger import prediction, verdict
-from .test_verifying import Built
 
 FIRST = "019c13ec-9e7b-7000-8000-00000000000{}"
 REVIEW = {"decision": "review", "reasons": ["low_confidence"]}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from reviewapp.prediction import Call, Verdict, timestamp, utcnow
 from reviewapp.release import Release
 
 from .small import with_limit
+from .test_release import reseal
 
 
 @pytest.fixture
@@ -187,37 +189,65 @@ def test_promote_says_what_changes_and_asks_for_a_yes_where_that_breaks_callers(
     assert run("promote", "1", "--reason", "wider").stdout == f"{wider}triage/1 is live.\n"
 
 
-def test_verify_says_whether_a_folder_would_be_accepted(
-    run: Callable[..., Result], tmp_path: Path, releases_root: Path, release: Release
+def test_verify_accepts_what_was_built_here_wherever_it_lies(
+    run: Callable[..., Result], tmp_path: Path, release: Release, built_before: None
 ) -> None:
-    import shutil
-
-    whole = releases_root / "triage" / str(release.id.version)
-    accepted = run("verify", str(whole))
-    assert accepted.exit_code == 0
-    assert release.id.digest in accepted.stdout
-    damaged = tmp_path / "damaged"
-    shutil.copytree(whole, damaged)
-    (damaged / "model.skops").write_bytes(b"")
-    refused = run("verify", str(damaged))
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "model.skops" in refused.stderr
+    run("build")
+    whole, copy = tmp_path / "instance" / "releases" / "triage" / "1", tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    for named in (str(whole), str(copy), "1", "triage/1"):
+        accepted = run("verify", named)
+        assert (accepted.exit_code, accepted.stderr) == (0, "")
+        assert accepted.stdout == (
+            f"triage/1 is accepted: {len(release.golden)} golden requests answered right.\n{release.id.digest}\n"
+        )
+    (copy / "model.skops").write_bytes(b"")
+    refused = run("verify", str(copy))
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert refused.stderr.startswith(f"reviewapp: {copy} is refused. model.skops was changed")
     assert run("verify", str(tmp_path / "nowhere")).exit_code == 1
 
 
-def test_verify_holds_a_release_of_this_instance_to_the_digest_in_its_ledger(
+def test_verify_refuses_what_the_ledger_does_not_know_unless_its_digest_is_stated(
     run: Callable[..., Result], tmp_path: Path, built_before: None
 ) -> None:
-    from .test_release import reseal
-
     run("build")
     folder = tmp_path / "instance" / "releases" / "triage" / "1"
-    policy = json.loads((folder / "policy.json").read_text())
-    (folder / "policy.json").write_text(json.dumps({**policy, "threshold": 0}))
-    reseal(folder)
-    refused = run("verify", str(folder))
-    assert refused.exit_code == 1
-    assert "ledger knows" in refused.stderr
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    policy = json.loads((copy / "policy.json").read_text())
+    (copy / "policy.json").write_text(json.dumps({**policy, "threshold": 0}))
+    digest = reseal(copy)
+    refused = run("verify", str(copy))
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert f"Its digest is {digest}, and the ledger knows no triage/1 of it: it was not built here" in refused.stderr
+    assert run("verify", str(copy), "--digest", digest).exit_code == 0
+    assert "sha256:1 was stated" in run("verify", str(copy), "--digest", "sha256:1").stderr
+    shutil.copy(copy / "policy.json", folder)
+    assert reseal(folder) == digest
+    for stated in ((), ("--digest", digest)):  # here the ledger says what must lie
+        refused = run("verify", str(folder), *stated)
+        assert (refused.exit_code, "and the ledger knows sha256:" in refused.stderr) == (1, True)
+
+
+def test_verify_refuses_another_version_number_of_what_was_built_here(
+    run: Callable[..., Result], tmp_path: Path, built_before: None
+) -> None:
+    run("build")
+    manifest = tmp_path / "instance" / "releases" / "triage" / "1" / "release.json"
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 3'))
+    refused = run("verify", "1")
+    assert (refused.exit_code, "knows no triage/3" in refused.stderr) == (1, True)
+
+
+def test_verify_says_where_there_is_no_ledger_and_makes_none(
+    run: Callable[..., Result], tmp_path: Path, releases_root: Path, release: Release
+) -> None:
+    whole = releases_root / str(release.id)
+    refused = run("verify", str(whole))
+    assert (refused.exit_code, "there is no ledger here" in refused.stderr) == (1, True)
+    assert run("verify", str(whole), "--digest", release.id.digest).exit_code == 0
+    assert not (tmp_path / "instance").exists()
 
 
 @pytest.fixture

@@ -61,11 +61,12 @@ def test_every_dependency_is_pinned() -> None:
 
 
 ORDER = """
-errors places staging config strictjson csvfiles stages logs joining |
+errors places staging config strictjson csvfiles stages logs joining manifest |
 dates contract | schemas samples forms frames difference policy |
-rules rulelist calibration transformers estimators trust release | engine |
-explain prediction adapter bulk tables chain statements store ledgerfile backup search finding filters desk reviews
-ledger verifying purging export registry attempts accounts uploads openapi marking wording snippets |
+rules rulelist calibration transformers structures estimators trust release | engine |
+explain prediction adapter proof proving bulk tables chain statements store ledgerfile backup search finding filters
+desk reviews ledger intact purging export registry verifying attempts accounts uploads openapi marking wording
+snippets |
 evaluation golden monitoring reliance building | triage | evidence |
 parts | protocol security | lookups | api ui worker server doctor | factory | cli | __main__
 """

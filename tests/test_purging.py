@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from reviewapp import search
 from reviewapp.errors import NotFound, ReviewappError, UsageError
 from reviewapp.export import export
+from reviewapp.intact import verify
 from reviewapp.ledger import Ledger
 from reviewapp.monitoring import monitored
 from reviewapp.parts import Parts
@@ -20,7 +21,6 @@ from reviewapp.purging import AT_A_TIME, Purge, Selection
 from reviewapp.release import Release
 from reviewapp.store import Store
 from reviewapp.tables import idempotency_keys, predictions, purged, purges
-from reviewapp.verifying import verify
 
 from .conftest import Clock
 from .page import JSON, Page, as_csv, latest, send_file

@@ -26,9 +26,9 @@ from typing import IO, Any
 from pysqlite3 import dbapi2
 
 from . import __version__, ledgerfile
-from . import release as releases
 from .config import Settings, load_settings
 from .errors import ReleaseRefused, StoreBusy, StoreError, StoreFull, UsageError
+from .manifest import check_files
 from .prediction import timestamp, utcnow
 from .staging import staging, sync
 from .trust import FILE as TRUSTED
@@ -106,7 +106,7 @@ def _described(settings: Settings, copy: Path, made: Path) -> Backup:
     for name, digest in known.items():
         folder = settings.releases / name
         try:
-            releases.check_files(folder, digest)
+            check_files(folder, digest)
         except ReleaseRefused as error:
             wrong.append(f"{name}: {error.detail}")
         inside = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -276,7 +276,7 @@ def _check_ledger(backup: Backup, made: Mapping[str, Path]) -> None:
     damaged = {one.partition(": ")[0] for one in backup.wrong}
     for name, digest in _known_releases(copy)[0].items():
         try:
-            releases.check_files(made["releases"] / name, digest)
+            check_files(made["releases"] / name, digest)
         except ReleaseRefused as error:
             if name not in damaged:
                 raise UsageError(f"The backup's release {name} is not whole: {error.detail}") from None

@@ -12,11 +12,8 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from .config import Settings, cores
+from .config import NUMERIC_THREADS, Settings, cores
 from .errors import UsageError
-
-# One thread a worker inside numeric libraries: workers are the parallelism, and OpenMP does not survive a fork.
-NUMERIC_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 _INHERITED = {"LISTEN_FDS", "GUNICORN_FD"}  # a socket that systemd, or gunicorn's own re-execution, hands over
 

@@ -18,45 +18,8 @@ from ..export import KINDS, export, write_beside
 from ..filters import EXPORT_OPTIONS, to_export
 from ..monitoring import ABOVE, monitored, tell_monitor
 from ..reliance import reliance, tell_reliance
-from ..store import Store
-from ..verifying import verify as verify_ledger
 from ..wording import answered, how_sure
 from .group import ACTOR, _parts, end_tidily, main
-
-
-@main.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False)
-@click.option("--ledger", is_flag=True, help="Verify the ledger instead: every row of it against its chain.")
-@click.option("--since", metavar="LINK", help="The newest link of an earlier time; it must be in the chain still.")
-def verify(path: Path | None, ledger: bool, since: str | None) -> None:
-    """Say whether the release folder PATH would be accepted, and why not; a version of this instance will do.
-
-    With --ledger: whether the ledger is as it was recorded, and the first thing in it that is not.
-    """
-    if ledger == (path is not None):
-        raise UsageError("Name a release folder or say --ledger, one of both.")
-    if ledger:
-        store = Store(load_settings().database_url, read_only=True)
-        click.echo(verify_ledger(store, since))
-        store.close()
-    elif since is not None:
-        raise UsageError("--since goes with --ledger.")
-    elif path is not None:
-        _verify_release(path)
-
-
-def _verify_release(path: Path) -> None:
-    parts = _parts()
-    folders = {parts.registry.folder(event.id): event.id for event in parts.registry.built()}
-    named = [folder for folder, found in folders.items() if str(path) in (str(found.version), str(found))]
-    path = path if path.exists() or not named else named[0]
-    known = [found.digest for folder, found in folders.items() if folder == path.absolute()]
-    try:
-        adapter = parts.registry.check(path, known[0] if known else None)
-    except ReleaseRefused as error:
-        raise ReleaseRefused(f"{path} is refused. {error.detail}") from error
-    rows = len(adapter.release.golden)
-    click.echo(f"{adapter.release.id} is accepted: {rows} golden requests answered right.\n{adapter.release.id.digest}")
 
 
 @main.command()
@@ -96,7 +59,7 @@ def replay(prediction_id: str) -> None:
     """Answer the recorded request ID again with the release that answered it; say whether it is the same."""
     parts = _parts()
     recorded = parts.ledger.prediction(prediction_id)
-    adapter = parts.registry.check(parts.registry.folder(recorded.release), recorded.release.digest)
+    adapter = parts.registry.load(recorded.release)
     difference = adapter.replay(recorded)
     if difference is not None:
         raise ReviewappError(f"{recorded.release} answers prediction {recorded.id} differently now: {difference}.")
@@ -112,7 +75,7 @@ def monitor(as_json: bool) -> None:
     pointer = parts.registry.live()
     if pointer is None:
         raise UsageError("No release is live yet; `reviewapp build` makes one.")  # not 1: that is a trigger that fired
-    release = parts.registry.check(parts.registry.folder(pointer), pointer.digest).release
+    release = parts.registry.load(pointer).release
     reviews = parts.ledger.reviews(release.id)
     found = monitored(release, reviews)
     told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]

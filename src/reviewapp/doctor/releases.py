@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from sqlalchemy import func, select
 
-from .. import release as releases
 from ..errors import ReleaseRefused
+from ..manifest import check_files
 from ..prediction import timestamp
 from ..staging import PREFIXES, left_behind
 from ..tables import uploads as files
@@ -27,7 +27,7 @@ def digests(case: Case) -> Iterator[Finding]:
     live, built, damaged = registry.live(), registry.built(), False
     for event in built:
         try:
-            releases.check_files(registry.folder(event.id), event.id.digest)
+            check_files(registry.folder(event.id), event.id.digest)
         except ReleaseRefused as error:
             damaged = True
             state = WRONG if event.id == live else WARNING

@@ -14,6 +14,7 @@ from pysqlite3 import dbapi2
 
 from reviewapp.chain import BEGIN, KINDS, link_hash
 from reviewapp.errors import ReviewappError, UsageError
+from reviewapp.intact import Whole, verify
 from reviewapp.ledger import Ledger
 from reviewapp.prediction import Call
 from reviewapp.purging import Purge, Selection
@@ -21,7 +22,6 @@ from reviewapp.registry import Registry
 from reviewapp.release import ReleaseId
 from reviewapp.statements import AT_ONCE
 from reviewapp.store import Store
-from reviewapp.verifying import Whole, verify
 
 from .conftest import Clock
 from .test_ledger import prediction, verdict
