@@ -314,6 +314,17 @@ def test_an_instance_that_is_no_folder_is_said(tmp_path: Path) -> None:
         server.hold_instance(load_settings({"instance": tmp_path / "file"}, {}))
 
 
+def test_a_build_makes_the_instance_folder_for_its_owner_alone(
+    run: Callable[..., Result], built_before: None, tmp_path: Path
+) -> None:
+    assert run("build").exit_code == 0
+    assert (tmp_path / "instance").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_text("")
+    refused = run("build", REVIEWAPP_INSTANCE=str(tmp_path / "file"))
+    assert (refused.exit_code, "REVIEWAPP_INSTANCE" in refused.stderr) == (2, True)
+    assert "Traceback" not in refused.stderr
+
+
 def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:
     from gunicorn.config import Config
 
