@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,11 @@ def test_help_names_every_command(run: Callable[..., Result]) -> None:
         "replay",
         "export",
         "purge",
+        "score",
+        "backup",
+        "restore",
+        "doctor",
+        "db",
     ):
         assert f"  {name} " in shown
 
@@ -362,6 +368,17 @@ def test_an_instance_that_is_no_folder_is_said(tmp_path: Path) -> None:
         server.hold_instance(load_settings({"instance": tmp_path / "file"}, {}))
 
 
+def test_a_build_makes_the_instance_folder_for_its_owner_alone(
+    run: Callable[..., Result], built_before: None, tmp_path: Path
+) -> None:
+    assert run("build").exit_code == 0
+    assert (tmp_path / "instance").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_text("")
+    refused = run("build", REVIEWAPP_INSTANCE=str(tmp_path / "file"))
+    assert (refused.exit_code, "REVIEWAPP_INSTANCE" in refused.stderr) == (2, True)
+    assert "Traceback" not in refused.stderr
+
+
 def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:
     from gunicorn.config import Config
 
@@ -446,3 +463,42 @@ def test_a_reader_that_closes_the_pipe_hears_nothing_more(parts: Parts, ask: Any
         assert process.stdout.read(10) == b'"id","crea'
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+ROWS = """subject,body,channel,customer_tier,open_tickets,account_age_days,has_attachment
+late,My invoice is wrong,email,free,1,30,false
+{}
+"""
+
+
+@pytest.mark.parametrize("second", ["late,It is down,chat,,2,3,true", "late,It is down,pigeon,,2,3,true"])
+@pytest.mark.parametrize("name", ["requests.csv", "requests.jsonl"])
+def test_score_answers_a_file_as_the_bulk_route_does(
+    api: Any, parts: Parts, run: Callable[..., Result], tmp_path: Path, name: str, second: str, example: dict[str, Any]
+) -> None:
+    lines = [{"input": example}, {"input": {**example, "channel": second.split(",")[2]}}]
+    text = ROWS.format(second) if name.endswith(".csv") else "\n".join(map(json.dumps, lines))
+    file, target = tmp_path / name, tmp_path / "answers"
+    file.write_text(text)
+    here = {"REVIEWAPP_INSTANCE": str(parts.settings.instance), "REVIEWAPP_RELEASES": str(parts.settings.releases)}
+    kind = "text/csv" if name.endswith(".csv") else "application/x-ndjson"
+    route = api("post", "/predictions/bulk?dry_run=true", data=text, headers={"Content-Type": kind})
+    scored = run("score", str(file), "--dry-run", **here)
+    odd = "pigeon" in second
+    assert scored.exit_code == int(odd)
+    assert scored.stderr == ("reviewapp: 1 of 2 rows have a problem; each says which in its place.\n" if odd else "")
+    changing = r'"(request_id|instance|created_at)":"[^"]*"'
+    assert re.sub(changing, "", scored.stdout_bytes.decode()) == re.sub(changing, "", route.text)
+    assert list(parts.ledger.pages({}, "newest")) in ([], [[]])
+    assert (run("score", str(file), "--output", str(target), **here).stdout, target.exists()) == ("", True)
+    [page] = parts.ledger.pages({}, "newest")
+    assert [(one.source, one.client) for one in page] == [("bulk", "command line")] * (1 if odd else 2)
+
+
+def test_score_says_what_is_wrong_with_the_whole_file(parts: Parts, run: Callable[..., Result], tmp_path: Path) -> None:
+    here = {"REVIEWAPP_INSTANCE": str(parts.settings.instance), "REVIEWAPP_RELEASES": str(parts.settings.releases)}
+    (tmp_path / "a.csv").write_text("subject,pigeon\na,b\n")
+    wrong = run("score", str(tmp_path / "a.csv"), **here)
+    assert (wrong.exit_code, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+    assert "pigeon: Line 1: the contract knows no column of this name" in wrong.stderr
+    assert run("score", str(tmp_path / "none.csv"), **here).exit_code == 2

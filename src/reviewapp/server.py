@@ -80,16 +80,21 @@ def check_address(settings: Settings) -> None:
             raise UsageError(f"The service cannot start: {reason}.") from None
 
 
+def make_instance(settings: Settings) -> None:
+    """Make the instance folder, for its owner alone, where there is none; raise UsageError where it cannot be one."""
+    try:
+        settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"REVIEWAPP_INSTANCE is {settings.instance}, which is no folder: {error.strerror}.") from None
+
+
 def hold_instance(settings: Settings) -> int:
     """Make this process the only one that serves from the instance folder; return the descriptor that holds it.
 
     The lock ends with the process, also with one that is killed, so a pid file left behind is known to be stale; a
     pid alone may meanwhile be another program's.
     """
-    try:
-        settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"REVIEWAPP_INSTANCE is {settings.instance}, which is no folder: {error.strerror}.") from None
+    make_instance(settings)
     descriptor = os.open(settings.instance / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

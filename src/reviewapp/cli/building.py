@@ -20,6 +20,7 @@ from ..building.card import report, summary
 from ..building.infer import Asked
 from ..building.subject import subject
 from ..errors import UsageError
+from ..server import make_instance
 from ..triage import build as triage
 from ..trust import TrustedTypes
 from .group import ACTOR, _parts, end_tidily, main
@@ -66,6 +67,7 @@ def build(context: click.Context, /, review_contract: bool, **options: Any) -> N
         return
     end_tidily()
     parts = _parts()
+    make_instance(parts.settings)
     # of a pipeline that was fitted without names; it is told once that its columns go by their order
     warnings.filterwarnings("ignore", message="X has feature names, but")
     with tqdm(total=STEPS, bar_format="{desc:<18}{bar:30} {n_fmt}/{total_fmt} {elapsed}", file=sys.stderr) as bar:
