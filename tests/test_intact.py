@@ -221,7 +221,7 @@ def test_what_does_not_fit_is_named(copy: Path) -> None:
         "UPDATE predictions SET client = x'ff' WHERE seq = 1": r"Prediction 1 \(.+\): changed",
         "UPDATE predictions SET client = CAST(x'ff' AS TEXT) WHERE seq = 1": r"Prediction 1 \(.+\): changed",
         "UPDATE verdicts SET prediction_seq = 99 WHERE seq = 1": "Row 1 of verdicts belongs to a row of predictions",
-        "INSERT INTO purged VALUES (2, 'predictions', 1, x'00')": "Row 2 of purged|belongs to a row of purges",
+        "INSERT INTO purged VALUES (2, 'predictions', 1, x'00')": "A row of purged belongs to a row of purges",
     }.items():  # fmt: skip
         copy.write_bytes(kept)
         changed(copy, statement)

@@ -65,7 +65,8 @@ def _check_file(connection: Connection) -> None:
         raise ReviewappError(f"The file of the ledger is damaged: {' '.join(str(found).split())}; restore a backup.")
     lost = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
     if lost is not None:
-        raise ReviewappError(f"Row {lost[1]} of {lost[0]} belongs to a row of {lost[2]} that is not there.")
+        row = f"Row {lost[1]}" if lost[1] is not None else "A row"
+        raise ReviewappError(f"{row} of {lost[0]} belongs to a row of {lost[2]} that is not there.")
 
 
 class _Rows:
@@ -102,8 +103,6 @@ class _Reader:
         for what, rows in self._rows.items():
             if rows.next is not None:
                 raise ReviewappError(f"{_named(what, rows.next).capitalize()} is in no link of the chain.")
-        if self._purged.next is not None:
-            raise ReviewappError(f"Row {tuple(self._purged.next[:3])} of purged belongs to no purge.")
         if not met:
             raise ReviewappError(
                 f"Link {since} is not in the chain: what was recorded up to it was taken out or made anew."
