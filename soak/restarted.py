@@ -30,26 +30,26 @@ os.execv(sys.executable, [sys.executable, "-m", "reviewapp", "serve"])
 """
 
 
-class Held(Service):
-    """The service on a listening socket that is ours and stays open while it is restarted."""
+def held(instance: Path, listening: socket.socket) -> Service:
+    """Return a service on a listening socket that is ours and stays open while the service is restarted."""
+    service, number = Service(instance), listening.fileno()
+    service.port = listening.getsockname()[1]
+    service.environment["REVIEWAPP_BIND"] = f"127.0.0.1:{service.port}"
 
-    def __init__(self, instance: Path, **settings: str) -> None:
-        super().__init__(instance, **settings)
-        self._listening = socket.create_server(("127.0.0.1", self.port), backlog=2048)
-
-    def launch(self, **how: Any) -> subprocess.Popen[bytes]:
-        number = self._listening.fileno()
+    def launch(**how: Any) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", HANDED_OVER, str(number)]
-        return subprocess.Popen(command, env=self.environment, pass_fds=[number], **how)
+        return subprocess.Popen(command, env=service.environment, pass_fds=[number], **how)
 
-    def __exit__(self, *given: object) -> None:
-        super().__exit__(*given)
-        self._listening.close()
+    service.launch = launch
+    return service
 
 
 def run(folder: Path, *, full: bool) -> list[Figure]:
     times = 20 if full else 1
-    with Held(fresh(folder / "instance")) as service:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=2048) as listening,
+        held(fresh(folder / "instance"), listening) as service,
+    ):
         return [
             *_figures("kill -9 of everything", service, _kill, times, retries=RETRIES),
             *_figures("TERM with the socket held", service, _stop, times, retries=0),
