@@ -35,6 +35,7 @@ from http import HTTPStatus
 from typing import Any
 
 SHOWN_ERRORS = 50  # an answer names at most so many mistakes; `error_count` says how many there are
+REQUEST_ID = "reviewapp.request_id"  # where the environment of a request keeps its id
 
 
 @dataclass(frozen=True, slots=True)
