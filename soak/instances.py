@@ -40,7 +40,7 @@ def served(folder: Path, **settings: str) -> Service:
     return Service(fresh(folder), **settings)
 
 
-def signed_in(service: Service, role: str) -> dict[str, str]:
-    """Return the headers of a caller of its own with a role."""
-    token = service.command("token", "create", ACTOR, "--role", role).stdout.strip()
+def signed_in(service: Service, role: str, name: str = ACTOR) -> dict[str, str]:
+    """Return the headers of a caller with a role and a name."""
+    token = service.command("token", "create", name, "--role", role).stdout.strip()
     return {"Authorization": f"Bearer {token}"}

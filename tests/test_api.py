@@ -1,6 +1,7 @@
 """The API does what the design promises; every answer here is also checked against the served OpenAPI document."""
 
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,19 @@ def test_explain_and_compare_add_what_they_say_and_are_kept(api: Any, example: d
     found = api("get", f"/predictions/{made['id']}").json
     assert (found["comparison"], found["explanation"]) == (made["comparison"], made["explanation"])
     assert "explanation" not in api("post", "/predictions?explain=false", json={"input": example}).json
+
+
+def test_a_dry_run_refuses_a_key_that_the_real_one_would_refuse(api: Any, example: dict) -> None:
+    response = api("post", "/predictions?dry_run=true", json={"input": example}, headers={"Idempotency-Key": "é"})
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize("name", ["since", "cursor", "decision", "audit", "limit"])
+def test_an_option_may_be_empty_and_the_document_says_so(api: Any, release: Release, name: str) -> None:
+    assert api("get", f"/predictions?{name}=", role="review").status_code == 200
+    listing = conformance.document(release.contract)["paths"]["/api/v1/predictions"]["get"]
+    [option] = [one for one in listing["parameters"] if one["name"] == name]
+    assert option["allowEmptyValue"] is True
 
 
 def test_a_dry_run_records_nothing(api: Any, parts: Parts, example: dict) -> None:
@@ -262,7 +276,7 @@ def test_the_document_has_just_the_routes_that_there_are(app: Flask, api: Any) -
     document = api("get", "/openapi.json", role=None).json
     described = {(path, method.upper()) for path, item in document["paths"].items() for method in item}
     there = {
-        (rule.rule.replace("<int:version>", "{version}").replace("<prediction_id>", "{prediction_id}"), method)
+        (re.sub("<(?:[a-z_]+:)?([a-z_]+)>", r"{\1}", rule.rule), method)
         for rule in app.url_map.iter_rules()
         if rule.endpoint.startswith(("api.", "health."))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}

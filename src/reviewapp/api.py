@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request
 from flask.globals import request_ctx
+from werkzeug.routing import BaseConverter
 from werkzeug.urls import iri_to_uri
 
 from . import bulk, lookups
@@ -36,6 +37,15 @@ from .security import EVERYBODY, client, needs
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 health = Blueprint("health", __name__)
+
+
+NOT_A_DOOR = "not_a_door"
+
+
+class NotADoor(BaseConverter):
+    """Any id but the names of routes beside it, which would seem to answer GET, too."""
+
+    regex = "(?!(?:batch|bulk)$)[^/]+"
 
 
 DRY_RUN = option("dry_run", "boolean", "Dry run", "Validate and answer, but record nothing: status 200, no id.")
@@ -97,7 +107,7 @@ def create_bulk() -> Response:
     return stream(bulk.answer(rows, adapter, call), kind)
 
 
-@api.get("/predictions/<prediction_id>")
+@api.get(f"/predictions/<{NOT_A_DOOR}:prediction_id>")
 @needs("submit")
 def get_prediction(prediction_id: str) -> Response:
     """Return a prediction with its input and its verdicts; with the role submit only one's own."""
@@ -161,7 +171,9 @@ def _predict(
     references: Sequence[str | None],
     options: dict[str, Any],
 ) -> list[Prediction]:
-    key = None if options["dry_run"] else _idempotency_key()
+    key = _idempotency_key()
+    if options["dry_run"]:
+        key = None  # there is nothing to answer again
     call = Call(
         source="api",
         client=client().name,

@@ -42,7 +42,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from . import places, protocol, security
 from .accounts import Accounts
 from .adapter import ModelAdapter
-from .api import api, health
+from .api import NOT_A_DOOR, NotADoor, api, health
 from .config import Settings, load_settings
 from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
@@ -98,6 +98,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
+    app.url_map.converters[NOT_A_DOOR] = NotADoor
     for blueprint in (api, health, ui):
         app.register_blueprint(blueprint)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
