@@ -66,6 +66,7 @@ class ReviewappError(Exception):
     slug = "internal-error"
     title = "The service failed"
     exit_code = 1
+    retries_after: int | None = None  # seconds after which to ask again, where nobody knows better
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class ReviewappError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.errors: Sequence[Flaw] = tuple(errors)
-        self.retry_after = retry_after
+        self.retry_after = self.retries_after if retry_after is None else retry_after
 
 
 class BadRequest(ReviewappError):
@@ -182,6 +183,7 @@ class NotReady(ReviewappError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "not-ready"
     title = "The service is not ready"
+    retries_after = 10
 
 
 class StoreBusy(NotReady):
@@ -193,6 +195,7 @@ class StoreFull(ReviewappError):
     status = HTTPStatus.INSUFFICIENT_STORAGE
     slug = "store-full"
     title = "The store cannot take more"
+    retries_after = 10
 
 
 class UsageError(ReviewappError):
@@ -228,12 +231,15 @@ class StoreError(UsageError):
     status = HTTPStatus.SERVICE_UNAVAILABLE  # for a caller the service is not ready; its operator used it wrongly
     slug = "wrong-store"
     title = "The store cannot be used"
+    retries_after = 10
 
 
 def as_own(error: Exception) -> ReviewappError:
     """Return our own error for whatever was raised; what a stranger raised is never shown."""
     if isinstance(error, ReviewappError):
         return error
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return NotReady("There was not enough memory for this request.", retry_after=1)
     return ReviewappError("Something failed on our side; the request id finds it in the log.")
 
 
