@@ -66,7 +66,7 @@ class Traffic:
         self._ids: deque[str] = deque(maxlen=KEPT)
         self.answered = self.predictions = self.verdicts = 0
         self.wrong: Counter[str] = Counter()  # answers of another status than they should have
-        self._asks = {self._predict: 12, self._batch: 1, self._bulk: 1, self._judge: 2, self._look: 3, self._err: 2}
+        self._asks = {self._predict: 30, self._batch: 1, self._bulk: 1, self._judge: 1, self._look: 4, self._err: 3}
 
     def run(self, number: int, ended: threading.Event) -> None:
         rng = random.Random(SEEDS[0] + number)
