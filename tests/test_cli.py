@@ -33,13 +33,14 @@ from .small import with_limit
 def run(tmp_path: Path, releases_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     """Run the command in a new instance folder; the parts it opened are closed afterwards."""
     opened: list[Any] = []
-    make_parts = cli.make_parts
+    make_parts = cli.group.make_parts
 
     def making(settings: Any) -> Any:
         opened.append(make_parts(settings))
         return opened[-1]
 
-    monkeypatch.setattr(cli, "make_parts", making)
+    monkeypatch.setattr(cli.group, "make_parts", making)
+    monkeypatch.setattr(cli.operating, "make_parts", making)
     environment = {"REVIEWAPP_INSTANCE": str(tmp_path / "instance")}
 
     def command(*words: str, **settings: str) -> Result:
@@ -53,7 +54,7 @@ def run(tmp_path: Path, releases_root: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def built_before(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `build` write the release of this session, for tests of what comes after it."""
-    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(release, root))
+    monkeypatch.setattr(cli.building.triage, "build", lambda root, progress: releases.write(release, root))
 
 
 def test_help_names_every_command(run: Callable[..., Result]) -> None:
@@ -92,6 +93,29 @@ def test_a_token_is_printed_alone_and_once(run: Callable[..., Result]) -> None:
     )
 
 
+def test_an_operator_sees_who_is_signed_in_and_ends_it(run: Callable[..., Result], tmp_path: Path) -> None:
+    assert run("token", "sessions").stdout == ""
+    accounts = cli.group.make_parts(load_settings({"instance": tmp_path / "instance"})).accounts
+    session = accounts.open_session(accounts.create_token("ann", "review")) or ""
+    link = accounts.create_link("ann", "admin")
+    by_link = accounts.redeem_link(accounts.create_link("bob", "submit")) or ""
+    unused, of_ann, of_bob = run(
+        "token", "sessions"
+    ).stdout.splitlines()  # by name, and what ends first before the rest
+    assert unused.split()[:3] == ["link", "admin", "ann"]
+    assert of_ann.endswith(f"by token {accounts.tokens()[0]['id']}")
+    assert of_bob.split()[:3] == ["session", "submit", "bob"]
+    assert of_bob.endswith("by link")
+    assert not [secret for secret in (session, link, by_link) if secret in of_ann + unused + of_bob]
+    assert run("token", "sign-out", "ann").stdout == "Ended: 1 session, 1 link.\n"
+    assert accounts.client_of_session(session) is None
+    assert accounts.redeem_link(link) is None
+    assert accounts.client_of_session(by_link) is not None
+    again = run("token", "sign-out", "ann")
+    assert again.exit_code == 2
+    assert again.stderr.startswith("reviewapp: Nobody of this name is signed in")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -128,7 +152,7 @@ def test_build_list_promote_and_roll_back(
     assert first.exit_code == 0, first.stderr
     assert release.id.digest in first.stdout
     assert "It is live" in first.stdout
-    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(release, root))
+    monkeypatch.setattr(cli.building.triage, "build", lambda root, progress: releases.write(release, root))
     second = run("build")
     assert "reviewapp promote 2 --reason" in second.stdout
     assert run("promote", "2", "--reason", " ").exit_code == 2
@@ -146,7 +170,9 @@ def test_promote_says_what_changes_and_asks_for_a_yes_where_that_breaks_callers(
     run: Callable[..., Result], release: Release, built_before: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("build")
-    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(with_limit(release, 100), root))
+    monkeypatch.setattr(
+        cli.building.triage, "build", lambda root, progress: releases.write(with_limit(release, 100), root)
+    )
     assert run("build").exit_code == 0
     says = "/input/open_tickets: The largest value is 100 and was not limited.\n"
     refused = run("promote", "2", "--reason", "stricter")
@@ -199,7 +225,7 @@ def answered(run: Callable[..., Result], built_before: None, example: dict[str, 
     run("build")
 
     def answer(**changes: Any) -> str:
-        parts = cli.make_parts(load_settings())
+        parts = cli.group.make_parts(load_settings())
         [made] = parts.registry.adapter().predict([{**example, **changes}], Call(client="ann"))
         return made.id
 
@@ -230,7 +256,7 @@ def test_monitor_tells_the_metric_and_ends_with_1_once_the_trigger_has_fired(
     assert quiet.exit_code == 0
     assert "1 automatic answers drawn, 0 of them judged" in quiet.stdout
     assert "waits for 30 verdicts" in quiet.stdout
-    parts = cli.make_parts(load_settings())
+    parts = cli.group.make_parts(load_settings())
     for prediction_id in [made, *(answered() for _ in range(29))]:
         parts.ledger.add_verdict(prediction_id, Verdict("disagree", None, None, [], None, "ann", timestamp(utcnow())))
     fired = run("monitor")
@@ -253,9 +279,10 @@ def test_serve_builds_what_is_missing_checks_the_port_and_greets(
         started.append((settings, make_app))
         when_ready()
 
-    monkeypatch.setattr(cli, "run_server", fake_server)
-    monkeypatch.setattr(cli, "hold_instance", lambda settings: None)  # test_server shows it with real processes
-    monkeypatch.setattr(cli.subprocess, "run", lambda *given, **more: run("build") and _Done())
+    monkeypatch.setattr(cli.operating, "run_server", fake_server)
+    # test_server shows it with real processes
+    monkeypatch.setattr(cli.operating, "hold_instance", lambda settings: None)
+    monkeypatch.setattr(cli.operating.subprocess, "run", lambda *given, **more: run("build") and _Done())
     port = str(free_port())
     greeted = run("serve", REVIEWAPP_BIND=f"127.0.0.1:{port}").stdout
     assert f"http://127.0.0.1:{port}/sign-in?link=" in greeted
@@ -279,7 +306,7 @@ def test_serve_stops_where_the_build_failed(run: Callable[..., Result], monkeypa
     class Failed:
         returncode = 3
 
-    monkeypatch.setattr(cli.subprocess, "run", lambda *given, **more: Failed())
+    monkeypatch.setattr(cli.operating.subprocess, "run", lambda *given, **more: Failed())
     assert run("serve", REVIEWAPP_BIND=f"127.0.0.1:{free_port()}").exit_code == 3
 
 

@@ -1,8 +1,7 @@
 """The deployment notes: what they tell an operator to type works, and what they name is there."""
 
+import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,16 +38,17 @@ def test_the_words_of_alarms_are_those_of_the_service() -> None:
     assert "is not ready" in source
 
 
-def test_the_backup_command_copies_a_ledger_that_is_in_use(
+def test_the_commands_for_a_backup_keep_a_ledger_that_is_in_use(
     api: Callable[..., Any], example: dict[str, Any], parts: Parts, tmp_path: Path
 ) -> None:
     made = [api("post", "/predictions", json={"input": example}).json["id"] for _ in range(3)]
-    [command] = re.findall(r"^\$ (\.venv/bin/python -c .*?\\\n.*)$", NOTES, re.MULTILINE)
-    words = shlex.split(command.replace("\\\n", " "))
-    copy = tmp_path / "restored" / "reviewapp.sqlite3"
-    copy.parent.mkdir()
-    subprocess.run([sys.executable, *words[1:-2], str(parts.store.path), str(copy)], check=True, timeout=60)
-    store = Store(f"sqlite:///{copy}")
+    [keep] = re.findall(r"^\$ reviewapp (backup) \S+", NOTES, re.MULTILINE)
+    [put_back] = re.findall(r"^\$ reviewapp (restore) \S+$", NOTES, re.MULTILINE)
+    here = {"REVIEWAPP_INSTANCE": str(parts.settings.instance), "REVIEWAPP_RELEASES": str(parts.settings.releases)}
+    there, archive = tmp_path / "restored", str(tmp_path / "kept.tar")
+    for words, environment in (([keep, archive], here), ([put_back, archive], {"REVIEWAPP_INSTANCE": str(there)})):
+        command = [sys.executable, "-m", "reviewapp", *words]
+        subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=60, capture_output=True)
+    store = Store(f"sqlite:///{there / 'reviewapp.sqlite3'}")
     assert [Ledger(store).prediction(one).id for one in made] == made
     store.close()
-    shutil.rmtree(copy.parent)

@@ -39,11 +39,8 @@ api = Blueprint("api", __name__, url_prefix="/api/v1")
 health = Blueprint("health", __name__)
 
 
-NOT_A_DOOR = "not_a_door"
-
-
-class NotADoor(BaseConverter):
-    """Any id but the names of routes beside it, which would seem to answer GET, too."""
+class Name(BaseConverter):
+    """What stands for an id or a name in an address: never what a route beside it is called, which has no GET."""
 
     regex = "(?!(?:batch|bulk)$)[^/]+"
 
@@ -107,7 +104,7 @@ def create_bulk() -> Response:
     return stream(bulk.answer(rows, adapter, call), kind)
 
 
-@api.get(f"/predictions/<{NOT_A_DOOR}:prediction_id>")
+@api.get("/predictions/<prediction_id>")
 @needs("submit")
 def get_prediction(prediction_id: str) -> Response:
     """Return a prediction with its input and its verdicts; with the role submit only one's own."""

@@ -1,6 +1,7 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config stages            what can go wrong, where things lie, settings, timing
+0 errors places staging config stages    what can go wrong, where things lie and are made, settings, timing,
+  logs                                   the log
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
@@ -11,7 +12,9 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
 3 tables statements store desk reviews   keeping: predictions, what waits, what was said of them,
-  ledger registry accounts uploads       the live release, who may do what, files sent on a page
+  ledger registry attempts accounts      the live release, who may do what, files sent on a page
+  uploads
+3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
@@ -20,8 +23,8 @@
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 6 lookups                                what both doors look up
-7 api ui/ worker server                  the doors, and gunicorn
-8 factory    9 cli __main__              joined together, and the command
+7 api ui/ worker server doctor/          the doors, gunicorn, and what to know before trusting it
+8 factory    9 cli/ __main__             joined together, and the command
 
 A file imports only files that come before it; a test holds it to that.
 """
@@ -39,10 +42,10 @@ from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from . import places, protocol, security
+from . import logs, places, protocol, security
 from .accounts import Accounts
 from .adapter import ModelAdapter
-from .api import NOT_A_DOOR, NotADoor, api, health
+from .api import Name, api, health
 from .config import Settings, load_settings
 from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
@@ -81,6 +84,7 @@ class _Service(Flask):
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Return the app. `config` overrides settings by name (`instance`, `bind` …); nothing of a release is loaded."""
     settings = load_settings(config)
+    logs.write_one_line_an_event()
     app = _Service(
         "reviewapp",
         template_folder=str(places.folder("templates")),
@@ -99,7 +103,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
-    app.url_map.converters[NOT_A_DOOR] = NotADoor
+    app.url_map.converters["default"] = Name
     for blueprint in (api, health, ui):
         app.register_blueprint(blueprint)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -20,9 +20,7 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +34,7 @@ from .errors import ContractError, ReleaseRefused
 from .policy import Policy
 from .rulelist import RuleList
 from .rules import RuleTable
+from .staging import staging, sync
 
 MANIFEST = "release.json"
 LOCK = ".lock"
@@ -165,8 +164,7 @@ def write(release: Release, root: Path, prove: Callable[[Path], None] = lambda f
     """
     home = root / release.contract.name
     root.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
-    try:
+    with staging(root, ".building-") as building:
         contents = _contents(release)
         for name, content in contents.items():
             (building / name).write_bytes(content)
@@ -187,9 +185,7 @@ def write(release: Release, root: Path, prove: Callable[[Path], None] = lambda f
             building.chmod(0o755)
             home.mkdir(exist_ok=True)
             building.rename(home / str(version))
-        _sync(home)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        sync(home)
     return replace(release, id=ReleaseId(release.contract.name, version, digest))
 
 
@@ -211,6 +207,17 @@ def _one_build_at_a_time(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def check_files(path: Path, expected_digest: str | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the manifest and the files of a release folder, their digests checked; raise ReleaseRefused."""
+    manifest = _manifest(path)
+    contents = _checked_files(path, manifest)
+    if manifest["digest"] != _digest({k: v for k, v in manifest.items() if k not in ("version", "digest")}):
+        raise ReleaseRefused(f"The digest in {MANIFEST} is not that of its content.")
+    if expected_digest is not None and manifest["digest"] != expected_digest:
+        raise ReleaseRefused(f"Its digest is {manifest['digest']}, and the ledger knows {expected_digest}.")
+    return manifest, contents
+
+
 def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] = ()) -> Release:
     """Read a release folder; raise ReleaseRefused saying why it is not accepted, without naming where it lies.
 
@@ -218,12 +225,7 @@ def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] 
     `expected_digest` is the one that the ledger wrote down: the manifest's own only proves that it agrees with itself.
     `trusted` are types of the operator's own that an estimator may hold.
     """
-    manifest = _manifest(path)
-    contents = _checked_files(path, manifest)
-    if manifest["digest"] != _digest({k: v for k, v in manifest.items() if k not in ("version", "digest")}):
-        raise ReleaseRefused(f"The digest in {MANIFEST} is not that of its content.")
-    if expected_digest is not None and manifest["digest"] != expected_digest:
-        raise ReleaseRefused(f"Its digest is {manifest['digest']}, and the ledger knows {expected_digest}.")
+    manifest, contents = check_files(path, expected_digest)
     made_with, here = manifest["libraries"].get("scikit-learn"), library_version("scikit-learn")
     if made_with != here:
         raise ReleaseRefused(f"It was built with scikit-learn {made_with}, and {here} runs here: build it again.")
@@ -391,14 +393,5 @@ def _plain_file(path: Path) -> bytes:
             raise ReleaseRefused(f"{path.name} has {facts.st_size:,} bytes; more than {MAX_FILE:,} is refused.")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
-    finally:
-        os.close(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    """Make the new folder's name durable before anyone is told of it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

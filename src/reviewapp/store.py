@@ -234,6 +234,7 @@ def _sqlite_engine(url: str, path: Path, until: Callable[[], float], waits: floa
     engine = create_engine(
         url,
         module=dbapi2,
+        hide_parameters=True,  # what is kept is no business of the log's
         poolclass=QueuePool,
         pool_size=POOL,
         max_overflow=0,
