@@ -1,9 +1,9 @@
 """Row 12: under mixed traffic and moves of the live release no worker grows, and every answer counts once.
 
 The memory of a worker is what it shares with nobody (`Private_*` of smaps_rollup). Its growth is the slope of a line by
-least squares through it against the requests that all workers have answered by then, which each has about an equal share
-of: every request has a connection of its own, since one that is kept stays with its worker. The first part is left out:
-threads begin, their caches of the ledger fill (SQLite: 2 MB for each connection), both releases are loaded.
+least squares through it against the requests that all workers have answered by then, of which each has about an equal
+share: every request has a connection of its own, since one that is kept stays with its worker. The first part is left
+out: threads begin, their caches of the ledger fill (SQLite: 2 MB for each connection), both releases are loaded.
 """
 
 from __future__ import annotations
