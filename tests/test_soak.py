@@ -129,6 +129,5 @@ def test_a_table_that_was_changed_by_hand_is_not_added_to(rows: Any, capsys: Any
     assert printed.out == "", "nothing is run"
 
 
-def test_the_rows_are_those_of_the_issue_in_a_module_each() -> None:
+def test_the_table_lies_beside_the_evidence_in_a_folder_of_its_own() -> None:
     assert results.FOLDER == ROOT / "memo" / "evidence" / "soak"
-    assert len(set(command.ROWS.values())) == len(command.ROWS)
