@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test evidence bench mutants lint docs pictures dist clean
+.PHONY: help run test evidence bench soak mutants lint docs pictures dist clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -28,6 +28,10 @@ ROUNDS ?= 3
 SECONDS ?= 4
 bench: .venv/.dev ## measure how fast it is, as ratios within one run (about 10 minutes; see bench/README.md)
 	@$(BIN)/python -m bench --rounds $(ROUNDS) --seconds $(SECONDS)
+
+ROWS ?=
+soak: .venv/.dev ## try what holds while things go wrong, into memo/evidence/soak (about an hour; ROWS="1 3": these alone)
+	@$(BIN)/python -m soak --output memo/evidence/soak $(ROWS)
 
 MUTANTS ?= 300
 SEED ?= 8

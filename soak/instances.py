@@ -20,7 +20,7 @@ ACTOR = "soak"
 
 
 def fresh(folder: Path) -> Path:
-    """Make the folder an instance whose release 1 is live; release 2 has another contract that breaks nobody."""
+    """Make the folder an instance whose release 1 is live; release 2 is the same but for one limit."""
     kept = CACHE / source_digest(ROOT).removeprefix("sha256:")[:12]
     if not kept.exists():
         shutil.rmtree(CACHE, ignore_errors=True)
@@ -38,3 +38,9 @@ def fresh(folder: Path) -> Path:
 def served(folder: Path, **settings: str) -> Service:
     """Return the service on a fresh instance; as a context it is started and stopped."""
     return Service(fresh(folder), **settings)
+
+
+def signed_in(service: Service, role: str, name: str = ACTOR) -> dict[str, str]:
+    """Return the headers of a caller with a role and a name."""
+    token = service.command("token", "create", name, "--role", role).stdout.strip()
+    return {"Authorization": f"Bearer {token}"}

@@ -55,6 +55,19 @@ def test_explain_and_compare_add_what_they_say_and_are_kept(api: Any, example: d
     assert "explanation" not in api("post", "/predictions?explain=false", json={"input": example}).json
 
 
+def test_a_dry_run_refuses_a_key_that_the_real_one_would_refuse(api: Any, example: dict) -> None:
+    response = api("post", "/predictions?dry_run=true", json={"input": example}, headers={"Idempotency-Key": "é"})
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize("name", ["since", "cursor", "decision", "audit", "limit"])
+def test_an_option_may_be_empty_and_the_document_says_so(api: Any, release: Release, name: str) -> None:
+    assert api("get", f"/predictions?{name}=", role="review").status_code == 200
+    listing = conformance.document(release.contract)["paths"]["/api/v1/predictions"]["get"]
+    [option] = [one for one in listing["parameters"] if one["name"] == name]
+    assert option["allowEmptyValue"] is True
+
+
 def test_a_dry_run_records_nothing(api: Any, parts: Parts, example: dict) -> None:
     response = api("post", "/predictions?dry_run=true", json={"input": example}, headers={"Idempotency-Key": "k"})
     assert (response.status_code, response.json["id"]) == (200, None)

@@ -7,6 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from reviewapp.evidence.pack import Pack, write
+from reviewapp.evidence.tables import Column, Table, key
 from reviewapp.parts import Parts
 from reviewapp.release import Release
 
@@ -35,6 +36,24 @@ def test_it_shows_every_table_and_picture_with_its_file(page: FlaskClient, folde
         with page.get(f"/evidence/{name}") as got:
             assert (got.status_code, got.data) == (200, (folder / name).read_bytes())
             assert got.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_soak_is_shown_with_its_files_once_it_was_measured(page: FlaskClient, folder: Path) -> None:
+    shutil.rmtree(folder / "soak", ignore_errors=True)
+    assert "make soak" not in page.get("/evidence").text
+    assert page.get("/evidence/soak/reliability.csv").status_code == 404
+    columns = [key("what", "What"), Column("measured", "Measured")]
+    table = Table("reliability", "What holds", "In short.", columns, [{"what": "lost", "measured": "0 of 7"}])
+    write(folder / "soak", {"date": "2026-01-31"}, [table], {}, ())
+    shown = Page(page.get("/evidence").text)
+    assert "0 of 7" in shown.text
+    assert shown.all("a", href="/evidence/soak/reliability.csv")
+    with page.get("/evidence/soak/reliability.csv") as got:
+        assert got.data == b"what,measured\nlost,0 of 7\n"
+    assert page.get("/evidence", headers=JSON).json["tables"]["reliability"] == list(table.rows)
+    assert page.get("/evidence/soak/..%2fpairs.csv").status_code == 404
+    (folder / "soak" / "reliability.csv").write_text("what,measured\nlost,0 of 9\n")
+    assert "soak/reliability.csv: it was changed after it was measured" in Page(page.get("/evidence").text).text
 
 
 def test_programs_get_the_figures_themselves(page: FlaskClient, folder: Path) -> None:

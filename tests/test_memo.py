@@ -1,6 +1,7 @@
 """The memo: every figure is the evidence's, every claim is borne out, and its form is what was asked for."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from reviewapp.errors import UsageError
 from reviewapp.evidence.memo import count_words, render
 from reviewapp.evidence.pack import Pack, changed_files
 from reviewapp.evidence.run import memo_is_stale
+from reviewapp.evidence.tables import Column, Table, key
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMO = ROOT / "memo"
@@ -76,6 +78,7 @@ def test_no_figure_is_typed_into_the_template() -> None:
         "5",
         "1",
         "2",
+        "3",
         "60",
         "32",
         "50",
@@ -98,3 +101,20 @@ def test_no_figure_is_typed_into_the_template() -> None:
 def test_what_the_evidence_does_not_hold_cannot_be_said(pack: Pack, template: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         render(template, pack)
+
+
+def test_the_memo_speaks_of_the_soak_once_all_of_it_was_measured_in_full(pack: Pack) -> None:
+    template = (MEMO / "memo.md.j2").read_text(encoding="utf-8")
+
+    def memo(*measured: tuple[str, str]) -> str:
+        columns = [key("row", "Row"), Column("reached", "Reached"), Column("form", "Form")]
+        rows = [{"row": str(n), "reached": reached, "form": form} for n, (reached, form) in enumerate(measured)]
+        tables = {**pack.tables, "reliability": Table("reliability", "", "", columns, rows)}
+        return render(template, replace(pack, tables=tables))
+
+    spoken = memo(("yes", "full"), ("yes", "full"))
+    assert "All of it holds: 2 figures are what they must be." in spoken
+    assert 900 <= count_words(spoken) <= 1200
+    assert "Something breaks" not in memo(("yes", "full"), ("yes", "short"))
+    with pytest.raises(UsageError, match="claims 'All of it holds:'"):
+        memo(("yes", "full"), ("NO", "full"))

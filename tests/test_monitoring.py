@@ -314,6 +314,18 @@ def test_each_verdict_is_read_once_and_what_is_remembered_is_what_is_there(
     assert monitor(release, ledger) == monitor(release, Ledger(store, clock))
 
 
+def test_what_many_verdicts_have_in_common_is_remembered_once(release: Release, ledger: Ledger, clock: Clock) -> None:
+    rows = [prediction(clock, release=release.id) for _ in range(2)]
+    ledger.add_predictions(rows, Call())
+    for row in rows:
+        ledger.add_verdict(row.id, verdict("agree", clock))
+    a, b = ledger.reviews(release.id).judged
+    assert (a.id, b.id) == (rows[0].id, rows[1].id)
+    assert a.output is b.output
+    assert a.asker is b.asker
+    assert (a.said[0].author is b.said[0].author, a.said[0].verdict is b.said[0].verdict) == (True, True)
+
+
 @pytest.fixture
 def ledger(store: Store, clock: Clock) -> Ledger:
     return Ledger(store, clock)

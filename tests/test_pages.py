@@ -31,7 +31,7 @@ HOSTILE = [
     "=HYPERLINK(0)🙂 & &amp; &#x41;",
     "javascript:alert(1)",
 ]
-FILES = {"ui.evidence_file", "ui.export_history"}
+FILES = {"ui.evidence_file", "ui.soak_file", "ui.export_history"}
 SIGNED_OUT = {"/sign-in", "/contract"}
 ENDINGS = (".json", ".csv")
 

@@ -144,6 +144,14 @@ def test_a_method_that_is_not_there_is_405_with_what_is(api: Any, method: str) -
     assert response.headers["Allow"] == "GET, HEAD, POST"
 
 
+@pytest.mark.parametrize("name", ["batch", "bulk"])
+def test_a_route_beside_the_ids_says_only_its_own_methods(api: Any, name: str) -> None:
+    response = api("get", f"/predictions/{name}")
+    problem(response, 405, "method-not-allowed")
+    assert response.headers["Allow"] == "POST"
+    assert api("get", f"/predictions/{name}s").status_code == 404, "an id that only begins like it"
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/predictions/", "/predictions/a/b", "/..%2f..%2fetc", "/%00", "/%ff"])
 def test_an_unknown_address_is_404_and_nothing_of_it_is_echoed(api: Any, path: str) -> None:
     response = api("get", path, role="admin")

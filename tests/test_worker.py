@@ -1,6 +1,7 @@
 """The worker class under a real gunicorn: connections go to whoever has a thread for them, and nobody waits in vain."""
 
 import http.client
+import json
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,11 +23,19 @@ ALL = WORKERS * THREADS
 SECONDS = 20.0  # a bound, not a promise
 
 # GET /<name>/<n> is answered once n requests of that name are under way, in whatever worker, or a file lets it go.
+# Those of /read/<n> have read their body by then; /endless and /torn answer in pieces, and /torn gets stuck in between.
 APP = """
 import gc, os, pathlib, time, uuid
 
 def app(environ, start):
     _, name, n = environ["PATH_INFO"].split("/")
+    if name == "read":
+        environ["gunicorn.socket"].settimeout(SECONDS)
+        environ["wsgi.input"].read()
+        environ["gunicorn.socket"].settimeout(None)
+    if name in ("endless", "torn"):
+        start("200 OK", [("X-Worker", str(os.getpid()))])
+        return pieces(name)
     folder = pathlib.Path(__file__).parent / name
     folder.mkdir(exist_ok=True)
     (folder / uuid.uuid4().hex).touch()
@@ -35,27 +45,36 @@ def app(environ, start):
     met = "200 OK" if time.monotonic() < ends else "504 Nobody came"
     start(met, [("Content-Length", "0"), ("X-Frozen", str(gc.get_freeze_count()))])
     return [b""]
+
+def pieces(name):
+    while True:
+        yield b"x" * 100_000
+        time.sleep(SECONDS if name == "torn" else 0)
 """.replace("SECONDS", str(SECONDS))
 
 CONF = f"""
 import reviewapp.worker
 reviewapp.worker.HEAD_SECONDS = 0.2
-worker_class = "reviewapp.worker.FairWorker"
+reviewapp.worker.HUNG_UP_SECONDS = 0.2
+
+class worker_class(reviewapp.worker.FairWorker):
+    answer_seconds = ANSWER_SECONDS
+
 workers, threads, keepalive, control_socket_disable = {WORKERS}, {THREADS}, 30, True
 """
 
 
 class Gunicorn:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, answer_seconds: float = 2 * SECONDS) -> None:
         self.folder, self.port = folder, free_port()
         (folder / "app.py").write_text(APP)
-        (folder / "gunicorn.conf.py").write_text(CONF)
+        (folder / "gunicorn.conf.py").write_text(CONF.replace("ANSWER_SECONDS", str(answer_seconds)))
         command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}", "app:app"]
         with (folder / "log").open("w") as log:
             self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
 
     def __enter__(self) -> "Gunicorn":
-        self.until(lambda: (self.folder / "log").read_text().count("Booting worker") == WORKERS)
+        self.until(lambda: self.log.count("Booting worker") == WORKERS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,8 +85,12 @@ class Gunicorn:
     def until(self, happened: Callable[[], bool]) -> None:
         ends = time.monotonic() + SECONDS
         while not happened():
-            assert time.monotonic() < ends and self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < ends and self.process.poll() is None, self.log
             time.sleep(0.005)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
 
     def connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * SECONDS)
@@ -139,20 +162,116 @@ def test_clients_that_never_end_their_request_hold_no_thread_for_ever(server: Gu
             one.sendall(b"GET /half/1 HTTP/1.1\r\nHost: lo")
         assert server.ask("whole") == 200
         assert [one.recv(1) for one in stuck] == [b""] * len(stuck), "they were hung up on"
-    assert "Traceback" not in (server.folder / "log").read_text()
+    assert "Traceback" not in server.log
 
 
 def test_a_stop_lets_what_is_under_way_end_and_takes_nothing_new(server: Gunicorn, pool: ThreadPoolExecutor) -> None:
     busy = [pool.submit(server.ask, f"busy-{i}", 2) for i in range(ALL)]
     server.until(lambda: all(server.under_way(f"busy-{i}") for i in range(ALL)))
     server.process.send_signal(signal.SIGTERM)
-    server.until(lambda: "Handling signal: term" in (server.folder / "log").read_text())
+    server.until(lambda: "Handling signal: term" in server.log)
     for i in range(ALL):
         (server.folder / f"busy-{i}" / "go").touch()
     assert [one.result() for one in busy] == [200] * ALL
     assert server.process.wait(SECONDS) == 0
     with pytest.raises(ConnectionRefusedError):
         server.ask("new")
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Gunicorn]:
+    with Gunicorn(tmp_path, answer_seconds=1.0) as running:
+        yield running
+
+
+def test_when_every_thread_is_stuck_each_client_gets_a_503_and_the_service_answers_again(
+    impatient: Gunicorn, pool: ThreadPoolExecutor
+) -> None:
+    def stuck(_: int) -> tuple[int, Any, Any]:
+        with closing(impatient.connection()) as connection:
+            connection.request("GET", "/stuck/99?token=secret")
+            response = connection.getresponse()
+            return response.status, json.loads(response.read()), response.headers
+
+    for status, problem, headers in pool.map(stuck, range(ALL)):
+        assert (status, headers["Content-Type"]) == (503, "application/problem+json")
+        assert (headers["Retry-After"], headers["Connection"]) == ("1", "close")
+        assert problem["request_id"] == headers["X-Request-ID"]
+        assert f"request {problem['request_id']} is stuck" in impatient.log
+        assert "took more than 1 s" in problem["detail"]
+    assert impatient.ask("after") == 200
+    assert "GET '/stuck/99'" in impatient.log
+    assert "secret" not in impatient.log
+
+
+def test_who_waits_for_a_thread_behind_stuck_ones_is_told_too(impatient: Gunicorn, pool: ThreadPoolExecutor) -> None:
+    with ExitStack() as open_ones:
+        kept = [open_ones.enter_context(closing(impatient.connection())) for _ in range(2 * ALL)]
+        assert [answered(one, "before") for one in kept] == [200] * len(kept)
+        assert set(pool.map(lambda one: answered(one, "stuck", 99), kept)) == {503}
+    assert impatient.ask("after") == 200
+
+
+def test_a_stuck_request_takes_no_other_one_along(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    with Gunicorn(tmp_path, answer_seconds=4.0) as server:
+        stuck = pool.submit(server.ask, "stuck", 99)
+        server.until(lambda: server.under_way("stuck") == 1)
+        time.sleep(2.0)
+        others = [pool.submit(server.ask, f"other-{i}", 99) for i in range(ALL - 1)]
+        assert stuck.result() == 503
+        for i in range(ALL - 1):
+            (server.folder / f"other-{i}" / "go").touch()
+        assert [one.result() for one in others] == [200] * (ALL - 1)
+        server.until(lambda: server.log.count("Booting worker") == WORKERS + 1)
+        assert server.ask("after") == 200
+
+
+def test_a_client_that_does_not_read_its_answer_is_hung_up_on_and_costs_no_worker(impatient: Gunicorn) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.port), SECONDS) as connection:
+        connection.sendall(b"GET /endless/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        impatient.until(lambda: "is hung up on" in impatient.log)
+        assert impatient.ask("after") == 200
+        time.sleep(0.5)
+    assert "is given up" not in impatient.log
+    assert impatient.log.count("Booting worker") == WORKERS
+
+
+def test_an_answer_in_pieces_may_take_long_as_a_whole(impatient: Gunicorn) -> None:
+    with closing(impatient.connection()) as connection:
+        connection.request("GET", "/endless/1")
+        response = connection.getresponse()
+        ends = time.monotonic() + 2.5
+        while time.monotonic() < ends:
+            assert len(response.read(1_000_000)) == 1_000_000
+    assert "hung up on" not in impatient.log
+
+
+def test_an_answer_that_gets_stuck_within_is_cut_and_its_worker_replaced(impatient: Gunicorn) -> None:
+    with closing(impatient.connection()) as connection:
+        connection.request("GET", "/torn/1")
+        response = connection.getresponse()
+        with pytest.raises(http.client.IncompleteRead):
+            response.read()
+    impatient.until(lambda: impatient.log.count("Booting worker") == WORKERS + 1)
+    assert "is stuck within its answer" in impatient.log
+    assert impatient.ask("after") == 200
+
+
+def test_a_body_that_comes_slowly_is_waited_for(impatient: Gunicorn) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.port), SECONDS) as connection:
+        connection.sendall(b"POST /read/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n")
+        for _ in range(3):
+            time.sleep(0.7)
+            connection.sendall(b"x")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_stop_is_not_held_up_by_what_is_stuck(impatient: Gunicorn, pool: ThreadPoolExecutor) -> None:
+    stuck = pool.submit(impatient.ask, "stuck", 99)
+    impatient.until(lambda: impatient.under_way("stuck") == 1)
+    impatient.process.send_signal(signal.SIGTERM)
+    assert stuck.result() == 503
+    assert impatient.process.wait(SECONDS) == 0
 
 
 def test_what_is_there_at_the_start_is_never_searched_for_garbage(server: Gunicorn) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request
 from flask.globals import request_ctx
+from werkzeug.routing import BaseConverter
 from werkzeug.urls import iri_to_uri
 
 from . import bulk, lookups
@@ -36,6 +37,12 @@ from .security import EVERYBODY, client, needs
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 health = Blueprint("health", __name__)
+
+
+class Name(BaseConverter):
+    """What stands for an id or a name in an address: never what a route beside it is called, which has no GET."""
+
+    regex = "(?!(?:batch|bulk)$)[^/]+"
 
 
 DRY_RUN = option("dry_run", "boolean", "Dry run", "Validate and answer, but record nothing: status 200, no id.")
@@ -161,7 +168,9 @@ def _predict(
     references: Sequence[str | None],
     options: dict[str, Any],
 ) -> list[Prediction]:
-    key = None if options["dry_run"] else _idempotency_key()
+    key = _idempotency_key()
+    if options["dry_run"]:
+        key = None  # there is nothing to answer again
     call = Call(
         source="api",
         client=client().name,

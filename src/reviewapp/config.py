@@ -82,6 +82,12 @@ class Settings:
     bind: str = _row("127.0.0.1:8000", _bind, "`127.0.0.1:8000`", "Address to listen on, or `unix:PATH`.")
     workers: int = _row(0, _not_negative, "number of cores", "gunicorn worker processes (0: number of cores).")
     threads: int = _row(8, _positive, "`8`", "Threads of each worker.")
+    timeout: int = _row(
+        30,
+        _positive,
+        "`30`",
+        "Seconds after which a request that nothing comes of gets 503, and its worker is replaced.",
+    )
     affinity: str = _row(
         "auto",
         _affinity,

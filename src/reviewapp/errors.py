@@ -36,6 +36,7 @@ from http import HTTPStatus
 from typing import Any
 
 SHOWN_ERRORS = 50  # an answer names at most so many mistakes; `error_count` says how many there are
+REQUEST_ID = "reviewapp.request_id"  # where the environment of a request keeps its id
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class ReviewappError(Exception):
     slug = "internal-error"
     title = "The service failed"
     exit_code = 1
+    retries_after: int | None = None  # seconds after which to ask again, where nobody knows better
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class ReviewappError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.errors: Sequence[Flaw] = tuple(errors)
-        self.retry_after = retry_after
+        self.retry_after = self.retries_after if retry_after is None else retry_after
 
 
 class BadRequest(ReviewappError):
@@ -188,6 +190,7 @@ class NotReady(ReviewappError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "not-ready"
     title = "The service is not ready"
+    retries_after = 10
 
 
 class StoreBusy(NotReady):
@@ -199,6 +202,7 @@ class StoreFull(ReviewappError):
     status = HTTPStatus.INSUFFICIENT_STORAGE
     slug = "store-full"
     title = "The store cannot take more"
+    retries_after = 10
 
 
 class UsageError(ReviewappError):
@@ -234,12 +238,15 @@ class StoreError(UsageError):
     status = HTTPStatus.SERVICE_UNAVAILABLE  # for a caller the service is not ready; its operator used it wrongly
     slug = "wrong-store"
     title = "The store cannot be used"
+    retries_after = 10
 
 
 def as_own(error: Exception) -> ReviewappError:
     """Return our own error for whatever was raised; what a stranger raised is never shown."""
     if isinstance(error, ReviewappError):
         return error
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return NotReady("There was not enough memory for this request.", retry_after=1)
     return ReviewappError("Something failed on our side; the request id finds it in the log.")
 
 

@@ -47,7 +47,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from . import logs, places, protocol, security
 from .accounts import Accounts
 from .adapter import ModelAdapter
-from .api import api, health
+from .api import Name, api, health
 from .config import Settings, load_settings
 from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
@@ -63,6 +63,7 @@ from .ui import ui
 from .uploads import Uploads
 
 log = logging.getLogger("reviewapp")
+PATIENCE = 2.0  # seconds: who waits for another process holds a thread that could answer who only reads
 
 
 class _NoSessions(SessionInterface):
@@ -94,7 +95,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         instance_path=str(settings.instance),
     )
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
-    app.extensions[EXTENSION] = parts = make_parts(settings)
+    app.extensions[EXTENSION] = parts = make_parts(settings, patience=PATIENCE)
 
     @app.before_request
     def begin() -> None:  # one function: each that Flask calls costs more than what these do
@@ -105,6 +106,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
+    app.url_map.converters["default"] = Name
     for blueprint in (api, health, ui):
         app.register_blueprint(blueprint)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -116,9 +118,12 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     return app
 
 
-def make_parts(settings: Settings) -> Parts:
-    """Return the parts that the settings describe, for the app and the command line alike; nothing is opened yet."""
-    store = Store(settings.database_url)
+def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
+    """Return the parts that the settings describe, for the app and the command line alike; nothing is opened yet.
+
+    `patience` is how long they wait for another process that writes to the ledger.
+    """
+    store = Store(settings.database_url, patience=patience)
     ledger = Ledger(store)
 
     def make_adapter(release: Release) -> ModelAdapter:

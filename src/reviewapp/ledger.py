@@ -288,12 +288,14 @@ class _KeyLocks:
         with self._guard:
             if offset in self._held:
                 raise _under_way()
-            if self._descriptor is None:
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
+                if self._descriptor is None:
+                    self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-            except OSError:
+            except BlockingIOError:
                 raise _under_way() from None
+            except OSError as error:
+                raise StoreBusy(f"The file of locks beside the ledger cannot be used: {error.strerror}.") from None
             self._held.add(offset)
             descriptor = self._descriptor
         try:

@@ -315,6 +315,13 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
 
 
 _ALWAYS = ("400", "500")  # a foreign Host, or what went wrong on our side
+_TOO_LONG = {  # so gunicorn says; a proxy before it may speak as we do
+    "description": "The address is too long to be read.",
+    "content": {
+        "text/html": {"schema": TEXT},
+        "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
+    },
+}
 _BODY = "401 403 406 409 413 415 422 503 507"
 _BODILESS = "401 403 406 503 507"
 _FILE = _BODY.replace(" 409", "")
@@ -355,6 +362,7 @@ def _operation(
                 code: _response(said[code], "application/problem+json", "Problem")
                 for code in sorted({*_ALWAYS, *problems.split()})
             },
+            "414": _TOO_LONG,
         },
     }
     if parameters:
@@ -419,6 +427,7 @@ def _parameter(field: Field) -> dict[str, Any]:
         "name": field.name,
         "in": "query",
         "required": False,
+        "allowEmptyValue": True,  # which is as if it were left out
         "description": schema.pop("description", ""),
         "schema": schema,
     }

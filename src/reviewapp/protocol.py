@@ -26,6 +26,7 @@ from werkzeug.http import parse_options_header
 from . import strictjson
 from .contract import Field
 from .errors import (
+    REQUEST_ID,
     BadRequest,
     Flaw,
     InvalidInput,
@@ -60,8 +61,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 def begin_request() -> None:
     """Take over the caller's request id, or make one; a value that does not belong into a log is replaced."""
-    given, kept = request.environ.get("HTTP_X_REQUEST_ID", ""), app_ctx.g
-    kept.request_id = given if _REQUEST_ID.fullmatch(given) else _made_id()
+    environ, kept = request.environ, app_ctx.g
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    kept.request_id = environ[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else _made_id()
     kept.body = kept.client = None
     begin()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from sys import intern
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Integer, case, func, literal_column, select, type_coerce
@@ -26,7 +28,7 @@ class Said(NamedTuple):
     blind: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Judged:
     """A prediction with its verdicts, the oldest first; there is one at least.
 
@@ -113,10 +115,11 @@ class Reader:
         for row in connection.execute(_verdicts(release, last[0])):
             prediction_seq, prediction_id, label, low, high, audit, decision, client, *words = row
             given = Said(*words)
+            given = given._replace(verdict=intern(given.verdict), label=_once(given.label), author=intern(given.author))
             before = judged.get(prediction_seq)
             if before is None:
-                output = {"low": low, "high": high} if label is None else {"label": label}
-                before = Judged(prediction_id, output, audit, decision == "review", client)
+                output = {"low": low, "high": high} if label is None else _labelled(label)
+                before = Judged(prediction_id, output, audit, decision == "review", intern(client))
             judged[prediction_seq] = replace(before, said=(*before.said, given))
             last = given.seq, given.created_at
         self._known = _Known(release.digest, last, judged)
@@ -135,6 +138,17 @@ class _Known:
         """Whether that verdict is still there; it is not where a backup was put in the ledger's place."""
         seq, given_at = self.last
         return seq == 0 or connection.scalar(select(verdicts.c.created_at).where(verdicts.c.seq == seq)) == given_at
+
+
+def _once(text: str | None) -> str | None:
+    """Return the one copy there is of a text that comes again and again: a process keeps many verdicts."""
+    return None if text is None else intern(text)
+
+
+@lru_cache(maxsize=1000)
+def _labelled(label: str) -> Mapping[str, Any]:
+    """Return the one output with a label."""
+    return MappingProxyType({"label": label})
 
 
 def _counts(release: ReleaseId) -> Any:

@@ -27,7 +27,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "worker_class": "reviewapp.worker.FairWorker",
         "pidfile": str(settings.instance / "gunicorn.pid"),
         "preload_app": False,  # a failing app must not end the master, a model must not cross a fork
-        "timeout": 30,
+        "timeout": settings.timeout,
         "graceful_timeout": 30,
         "keepalive": 5,
         "limit_request_fields": 100,

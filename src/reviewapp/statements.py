@@ -117,6 +117,11 @@ class Lookups:
             raise wrapped(asked.sql, error, engine.dialect) from error
         return found
 
+    def forget(self) -> None:
+        """Have each thread open a new connection; one that is in use is closed when it no longer is."""
+        with self._lock:
+            self._begin()
+
     def close(self) -> None:
         """Close all connections of this process; a thread that asks again opens a new one."""
         with self._lock:

@@ -5,28 +5,46 @@ threads are busy, up to 1,000 connections, which then wait for its few threads w
 and a connection that is kept alive stays with the worker that accepted it. Here a connection waits in the system's
 queue instead, until any worker has a thread for it.
 
-A client that begins a request and never ends it would hold a thread for ever: it is hung up on, too.
+A client that begins a request and never ends it would hold a thread for ever: it is hung up on, too. And so would an
+answer that never ends, but nothing ends a thread: after gunicorn's `timeout` the loop answers with 503, and the worker
+takes nothing new, lets the others end and goes, so that the master starts another. Waiting for a body does not count,
+it has a bound of its own (protocol.BODY_PAUSE), and each piece of an answer that is sent begins the time anew.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
+import os
 import socket
+import threading
 import time
+import uuid
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from .errors import REQUEST_ID, NotReady, as_problem
+from .strictjson import dumps
+
 HEAD_SECONDS = 10.0  # that the head of a request may take; its body has a bound of its own (protocol.BODY_PAUSE)
+LEAVE_SECONDS = 10.0  # that a worker with a stuck request gives the others
+HUNG_UP_SECONDS = 5.0  # in which a thread notices that its client was hung up on
+LOOK_SECONDS = 0.25  # from one look at all requests to the next
+STOOD_STILL = 5.0  # seconds without a look: the worker was stopped as a whole, and no request is to blame
 
 
 class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Accepts a connection only while a thread is free, and gives a request's head HEAD_SECONDS to arrive."""
+    """Accepts a connection only while a thread is free; gives a request's head HEAD_SECONDS, its answer `timeout`."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._heads: dict[Any, float] = {}  # connections whose next request is awaited or read, and until when
+        self._queued: set[Any] = set()  # connections that wait for a thread
+        self._under_way: dict[Any, _Asked] = {}  # by socket: requests that are being answered
+        self._looked = self._awake_since = 0.0
+        self._leaves_by: float | None = None
 
     def load_wsgi(self) -> None:
         """Make the app, and leave what is there by then out of every later search for garbage: it stays anyway.
@@ -34,7 +52,14 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         With all the libraries loaded, one such search stops all threads of the worker for 150 ms.
         """
         super().load_wsgi()
+        self._app: Any = self.wsgi
+        self.wsgi: Any = self._answer
         gc.freeze()
+
+    def run(self) -> None:
+        super().run()
+        if self._under_way:
+            os._exit(0)  # else Python would wait for threads that do not end
 
     @property
     def worker_connections(self) -> int:
@@ -49,8 +74,19 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def worker_connections(self, most: int) -> None:
         """Gunicorn sets its own setting here, which is read above."""
 
+    def enqueue_req(self, conn: Any) -> None:
+        """In the loop: have a thread handle a connection."""
+        self._queued.add(conn)
+        super().enqueue_req(conn)
+
+    @property
+    def answer_seconds(self) -> float:
+        """How long an answer may take."""
+        return float(self.cfg.timeout)
+
     def handle(self, conn: Any) -> Any:
         """In a thread: read a request and answer it."""
+        self._queued.discard(conn)
         self._heads[conn] = time.monotonic() + HEAD_SECONDS
         try:
             return super().handle(conn)
@@ -60,13 +96,111 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, req: Any, conn: Any) -> Any:
         """In a thread: answer a request whose head is there."""
         self._heads.pop(conn, None)
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            self._under_way.pop(conn.sock, None)
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """In a thread: have the app answer; nothing of it is sent where the loop has answered meanwhile."""
+        asked = self._under_way[environ["gunicorn.socket"]] = _Asked(environ, time.monotonic())
+        made = self._app(environ, start_response)
+        if not asked.turn.acquire(blocking=False):
+            if hasattr(made, "close"):
+                made.close()
+            raise OSError(errno.EPIPE, "the answer took too long")
+        asked.response = start_response.__self__
+        return made
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """In the loop: wait for what happens, while requests are under way no longer than until the next look."""
+        super().wait_for_and_dispatch_events(min(timeout, LOOK_SECONDS) if self._under_way else timeout)
 
     def murder_pending(self) -> None:
-        """In the loop, once a second at least: hang up on clients that took too long."""
+        """In the loop, once a second at least: hang up on clients that took too long, and give up what is stuck."""
         super().murder_pending()
         now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        if now - self._looked > STOOD_STILL:
+            self._awake_since = now
+        self._looked = now
         for conn, until in self._heads.copy().items():
             if until < now:
-                with contextlib.suppress(OSError):  # the client was faster
-                    conn.sock.shutdown(socket.SHUT_RD)  # the thread reads the end of the connection
+                _shut(conn.sock, socket.SHUT_RD)  # the thread reads the end of the connection
+        for connection, asked in self._under_way.copy().items():
+            if asked.idle(connection, now, self._awake_since) >= self.answer_seconds:
+                self._give_up(connection, asked, now)
+        stuck = sum(asked.given_up for asked in self._under_way.copy().values())
+        if stuck and self._leaves_by is None:
+            self.alive, self._leaves_by = False, now + LEAVE_SECONDS
+        if self._leaves_by is not None and (
+            now >= self._leaves_by or self.nr_conns <= stuck or stuck >= self.cfg.threads
+        ):
+            self._leave()
+
+    def _give_up(self, connection: Any, asked: _Asked, now: float) -> None:
+        if asked.turn.acquire(blocking=False):  # nothing was sent, and the thread will not
+            self.log.error("request %s is stuck and given up, and this worker with it: %s", asked.id, asked)
+            asked.given_up = True
+            _refuse(connection, asked.id, self.answer_seconds)
+        elif not asked.hung_up:  # it may well be the client that does not read
+            self.log.warning("request %s is hung up on, for nothing could be sent any more: %s", asked.id, asked)
+            asked.hung_up, asked.since = True, now - self.answer_seconds + HUNG_UP_SECONDS
+            _shut(connection, socket.SHUT_RDWR)
+        elif not asked.given_up:
+            self.log.error("request %s is stuck within its answer, and this worker is given up: %s", asked.id, asked)
+            asked.given_up = True
+
+    def _leave(self) -> None:
+        """End this process, whatever its threads do."""
+        for conn in self._queued.copy():
+            _refuse(conn.sock, str(uuid.uuid4()), self.answer_seconds)
+        os._exit(0)
+
+
+class _Asked:
+    """A request that is being answered, since a monotonic time."""
+
+    __slots__ = ("environ", "given_up", "hung_up", "response", "sent", "since", "turn")
+
+    def __init__(self, environ: dict[str, Any], since: float) -> None:
+        self.environ, self.since = environ, since
+        self.turn = threading.Lock()  # who has it answers: the thread or the loop
+        self.response: Any = None  # gunicorn's own, once the app made one
+        self.sent = 0  # bytes of it, when it was looked at
+        self.hung_up = self.given_up = False
+
+    @property
+    def id(self) -> str:
+        return str(self.environ.get(REQUEST_ID) or self.environ.setdefault(REQUEST_ID, str(uuid.uuid4())))
+
+    def __str__(self) -> str:
+        """Return method and path; a query may tell what is nobody's business."""
+        return f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']!r}"
+
+    def idle(self, connection: Any, now: float, awake_since: float) -> float:
+        """Return for how many seconds nothing was seen to happen."""
+        sent = 0 if self.response is None else self.response.sent
+        if sent != self.sent or connection.gettimeout() is not None:  # who waits for a body has set one
+            self.sent, self.since = sent, now
+        return now - max(self.since, awake_since)
+
+
+def _refuse(connection: Any, request_id: str, seconds: float) -> None:
+    """Send a client the answer that no thread sends."""
+    error = NotReady(f"The answer took more than {seconds:g} s and was given up; whether it is recorded is not known.")
+    body = dumps(as_problem(error, request_id))
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n"
+        f"X-Request-ID: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with contextlib.suppress(OSError):  # the client has gone
+        connection.send(head.encode() + body, socket.MSG_DONTWAIT)
+    _shut(connection, socket.SHUT_WR)
+
+
+def _shut(connection: Any, how: int) -> None:
+    with contextlib.suppress(OSError):  # the client was faster
+        connection.shutdown(how)

@@ -27,6 +27,7 @@ from .pictures import Picture
 from .tables import Table, differences
 
 MANIFEST = "manifest.json"
+SOAK = "soak"  # the folder in a pack with the table of what holds while things go wrong, a pack of its own
 REQUESTS = "requests.jsonl"
 CHANGED_MANIFEST = f"{MANIFEST}: it was changed after it was written: its own digest differs"
 AGAIN = "run `make evidence` (for a release of a table: `reviewapp evidence --data FILE`)"
@@ -88,6 +89,12 @@ class Pack:
             raise UsageError(f"A table of the evidence is missing or no text; {AGAIN}.") from None
         tables = {name: Table.from_csv(text, described[name]) for name, text in texts.items()}
         return cls(folder, manifest, tables)
+
+
+def soak_of(pack: Pack) -> Pack | None:
+    """Return the pack of the soak that lies in a pack, or None; raise UsageError where it was changed."""
+    folder = pack.folder / SOAK
+    return Pack.read(folder) if (folder / MANIFEST).exists() else None
 
 
 def write(

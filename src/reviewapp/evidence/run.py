@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -31,7 +31,7 @@ from .comparison import comparison
 from .examples import Example, labelled_requests
 from .memo import MEMO, TEMPLATE, render
 from .outcomes import outcomes, synthetic_requests
-from .pack import REQUESTS, Pack, changed_files, compare, facts, folder_of, is_of_table, write
+from .pack import REQUESTS, SOAK, Pack, changed_files, compare, facts, folder_of, is_of_table, soak_of, write
 from .pictures import PICTURES, check_drawing, draw
 from .running import RunningService, Trial
 from .scoring import FILE as CRITERIA
@@ -99,6 +99,8 @@ def check(root: Path, settings: Settings, *, data: Path | None, quick: bool, pro
     """Run everything again and return a line for each thing that is not as the pack, or the memo, says."""
     folder = _place(settings, _live(settings))
     lines = [f"{folder.parent.name}/{folder.name}/{line}" for line in changed_files(folder)]
+    if (folder / SOAK).is_dir():
+        lines += [f"{folder.parent.name}/{folder.name}/{SOAK}/{line}" for line in changed_files(folder / SOAK)]
     try:
         old = Pack.read(folder)
         lines += memo_is_stale(old)
@@ -136,7 +138,7 @@ def render_memo(pack: Pack) -> Path | None:
     if not template.is_file():
         return None
     path = template.with_name(MEMO)
-    text = render(template.read_text(encoding="utf-8"), pack)
+    text = render(template.read_text(encoding="utf-8"), _with_soak(pack))
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -147,7 +149,7 @@ def memo_is_stale(pack: Pack) -> list[str]:
     if not template.is_file():
         return []
     path = template.with_name(MEMO)
-    expected = render(template.read_text(encoding="utf-8"), pack).splitlines()
+    expected = render(template.read_text(encoding="utf-8"), _with_soak(pack)).splitlines()
     given = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     lines = [
         f"{path.parent.name}/{MEMO}, line {number}: it is {a!r} and the evidence says {b!r}"
@@ -157,6 +159,12 @@ def memo_is_stale(pack: Pack) -> list[str]:
     if len(given) != len(expected):
         lines.append(f"{path.parent.name}/{MEMO}: it has {len(given)} lines, and the evidence makes {len(expected)}")
     return lines
+
+
+def _with_soak(pack: Pack) -> Pack:
+    """Return the pack with the tables of the soak, for the memo to speak of them, too."""
+    soak = soak_of(pack)
+    return replace(pack, tables={**pack.tables, **soak.tables}) if soak else pack
 
 
 @dataclass(frozen=True)

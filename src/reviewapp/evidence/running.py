@@ -55,14 +55,16 @@ class RunningService:
         """Start it and wait until it is ready; raise NotReady with what it printed where that does not happen."""
         log = self.instance.parent / f"{self.instance.name}.log"
         with log.open("w") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "reviewapp", "serve"], env=self.environment, stdout=out, stderr=subprocess.STDOUT
-            )
+            self.process = self.launch(stdout=out, stderr=subprocess.STDOUT)
         try:
             self._wait(log)
         except BaseException:  # an interrupt, too, must not leave it behind
             self.stop()
             raise
+
+    def launch(self, **how: Any) -> subprocess.Popen[bytes]:
+        """Start the process; where another way to start it is tried, this is what differs."""
+        return subprocess.Popen([sys.executable, "-m", "reviewapp", "serve"], env=self.environment, **how)
 
     def _wait(self, log: Path) -> None:
         ends = time.monotonic() + START_SECONDS

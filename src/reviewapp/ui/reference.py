@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from ..contract import Contract, Field, Record
 from ..errors import NotFound, UsageError
-from ..evidence.pack import TABLE, Pack, changed_files, folder_of
+from ..evidence.pack import SOAK, TABLE, Pack, changed_files, folder_of, soak_of
 from ..forms import limits_in_words
 from ..parts import parts
 from ..release import ReleaseId
@@ -83,6 +83,7 @@ class EvidencePage:
 
     pack: Pack | None
     problem: str | None
+    soak: Pack | None = None  # what holds while things go wrong, measured apart
     longest: int = 45  # rows of a table that is shown; of a longer one there is the file alone
 
     @property
@@ -119,7 +120,8 @@ class EvidencePage:
     def as_json(self) -> Json:
         if self.pack is None:
             return {"problem": self.problem, "manifest": None, "tables": {}}
-        tables = {table.name: list(table.rows) for table in self.pack.tables.values()}
+        packs = [self.pack, *([self.soak] if self.soak else [])]
+        tables = {table.name: list(table.rows) for pack in packs for table in pack.tables.values()}
         return {"problem": self.problem, "manifest": self.pack.manifest, "tables": tables}
 
 
@@ -131,7 +133,11 @@ def show_evidence() -> ResponseReturnValue:
     folder = _evidence_folder(live)
     try:
         pack = Pack.read(folder)
-        problems = list(changed_files(folder))
+        soak = soak_of(pack)
+        problems = [
+            *changed_files(folder),
+            *(f"{SOAK}/{line}" for line in (changed_files(soak.folder) if soak else ())),
+        ]
     except UsageError as error:
         return show("evidence.html", EvidencePage(None, error.detail))
     if live is None or live.digest != pack.manifest["release"]["digest"]:
@@ -141,14 +147,24 @@ def show_evidence() -> ResponseReturnValue:
             "as it does where another processor moved the last digits of a fit; `reviewapp evidence --check` tells "
             "whether the figures hold",
         )
-    return show("evidence.html", EvidencePage(pack, "; ".join(problems) + "." if problems else None))
+    return show("evidence.html", EvidencePage(pack, "; ".join(problems) + "." if problems else None, soak))
 
 
 @ui.get("/evidence/<name>")
 @needs("submit")
 def evidence_file(name: str) -> ResponseReturnValue:
     """One file of the evidence, as it lies there; pictures are shown, the others downloaded."""
-    folder = _evidence_folder(parts.registry.live())
+    return _file(_evidence_folder(parts.registry.live()), name)
+
+
+@ui.get(f"/evidence/{SOAK}/<name>")
+@needs("submit")
+def soak_file(name: str) -> ResponseReturnValue:
+    """One file of the soak."""
+    return _file(_evidence_folder(parts.registry.live()) / SOAK, name)
+
+
+def _file(folder: Path, name: str) -> ResponseReturnValue:
     try:
         known = name in Pack.read(folder).files
     except UsageError:
