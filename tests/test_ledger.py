@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
 from reviewapp.errors import Conflict, InvalidInput, KeyReused, NotFound
 from reviewapp.finding import SORTS
 from reviewapp.ledger import Ledger
-from reviewapp.prediction import Call, IdempotencyKey, Prediction, Verdict, new_id, timestamp
+from reviewapp.prediction import Call, IdempotencyKey, Prediction, Verdict, doubt, new_id, timestamp
 from reviewapp.release import ReleaseId
 from reviewapp.store import Store
+from reviewapp.tables import predictions
 
 from .conftest import Clock
 
@@ -69,6 +70,29 @@ def test_a_prediction_is_read_as_it_was_kept(ledger: Ledger, clock: Clock) -> No
     plain = prediction(clock)
     ledger.add_predictions([plain], Call())
     assert ledger.prediction(plain.id) == plain
+
+
+def test_a_prediction_is_written_down_as_the_types_of_its_table_have_it(
+    ledger: Ledger, store: Store, clock: Clock
+) -> None:
+    full = prediction(
+        clock, reference="A-1", reasons=["low_confidence"], warnings=[{"pointer": "/input/n"}], audit=True,
+        comparison={"option": "baseline", "output": {"label": "b"}}, explanation={"fields": [{"contribution": 1e-17}]},
+    )  # fmt: skip
+    value = prediction(clock, input=None, output={"value": 2, "low": 1, "high": 4})
+    for one in (full, value):
+        ledger.add_predictions([one], Call())
+        fields = {name: getattr(one, name) for name in vars(one) if name in predictions.c}
+        release = {f"release_{name}": part for name, part in one.release.as_json().items()}
+        named = (
+            fields | release | {"label": one.output.get("label"), "doubt": doubt(one.output), "id": f"{one.id[1:]}x"}
+        )
+        with store.writing() as connection:
+            connection.execute(insert(predictions).values(named))
+            raw = connection.exec_driver_sql("SELECT * FROM predictions ORDER BY seq DESC LIMIT 2").mappings().all()
+        by_types, by_us = ({k: v for k, v in row.items() if k not in ("seq", "id", "salt", "seal")} for row in raw)
+        assert by_types == by_us
+        assert [type(known) for known in by_types.values()] == [type(known) for known in by_us.values()]
 
 
 def test_another_clients_prediction_is_not_found(ledger: Ledger, clock: Clock) -> None:

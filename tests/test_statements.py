@@ -118,7 +118,7 @@ def test_values_are_written_as_sqlalchemy_writes_them(store: Store) -> None:
     row = {
         **dict.fromkeys(names, "x"), "release_version": 3, "input": {"größe": 0.1, "n": None}, "output": [1],
         "label": None, "reasons": [], "warnings": None, "comparison": None, "explanation": {}, "audit": True,
-        "doubt": 1,
+        "doubt": 1, "salt": b"x", "seal": b"y",
     }  # fmt: skip
     made = Statement(insert(predictions).values({name: bindparam(name) for name in names}), store.engine.dialect)
     with store.writing() as connection:
