@@ -158,9 +158,10 @@ def proved_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def proven(tmp_path_factory: pytest.TempPathFactory, release: Release, releases_root: Path) -> Path:
-    """The folder that says that the default release was shown to load."""
+    """The folder that says that the default release was shown to load, as it is here."""
     instance = tmp_path_factory.mktemp("proven")
-    Proofs(instance).demand(releases_root / str(release.id), release.id.digest)
+    proving.accept(releases_root / str(release.id), release.id.digest, instance)
+    Proofs(instance).remember(release.id.digest)
     return instance / proof.FOLDER
 
 

@@ -31,7 +31,7 @@ log = logging.getLogger("reviewapp")
 
 FOLDER = "proven"
 CPU_SECONDS = 20
-WALL_SECONDS = 60  # a loaded machine gives a core rarely
+WALL_SECONDS = 120  # a loaded machine gives a core rarely
 ROOM = 1 << 30  # bytes of memory, beside what Python and the libraries take before anything is loaded …
 TIMES = 4  # … and as many times the size of the files
 SAID = 4096  # bytes that are written at most, and read
@@ -47,10 +47,9 @@ class Proofs:
 
     def demand(self, folder: Path, digest: str) -> None:
         """Raise ReleaseRefused unless what lies in the folder has the digest, and was shown to load, or is now."""
-        path = self._folder / f"{digest.removeprefix('sha256:')}.json"
-        if not _holds(path, environment()):
+        if not _holds(self._path(digest), environment()):
             in_child(folder, digest, self._instance)
-            self._remember(path)
+            self.remember(digest)
 
     def demand_with(self, own: Mapping[str, Path], folder: Path, digest: str) -> None:
         """Do the same for a release that holds types which are not trusted yet, each with the folder of its module."""
@@ -64,18 +63,21 @@ class Proofs:
             except ReleaseRefused as error:
                 where = ", ".join(f"{name} from {path}" for name, path in own.items())
                 raise ReleaseRefused(f"{error.detail} (imported: {where})") from None
-        self._remember(self._folder / f"{digest.removeprefix('sha256:')}.json")
+        self.remember(digest)
 
-    def _remember(self, path: Path) -> None:
+    def remember(self, digest: str) -> None:
         """Keep it, in one step; where that fails it is shown again the next time."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, fresh = tempfile.mkstemp(dir=self._folder)  # 0600
             with os.fdopen(descriptor, "w") as file:
                 json.dump(environment(), file)
-            Path(fresh).replace(path)
+            Path(fresh).replace(self._path(digest))
         except OSError as error:
             log.warning("that a release was proved cannot be kept in %s: %s", self._folder, error.strerror)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{digest.removeprefix('sha256:')}.json"
 
 
 def environment() -> dict[str, Any]:

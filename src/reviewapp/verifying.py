@@ -19,7 +19,7 @@ from .manifest import check_files
 from .store import Store
 from .tables import release_events
 
-SECONDS = 25  # that loading may take
+SECONDS = 20  # that loading may take
 Identity = tuple[str, int, str]  # name, version, digest
 
 
