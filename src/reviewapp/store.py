@@ -88,13 +88,15 @@ class Store:
         return self._engine
 
     def _opened(self) -> Engine:
-        if self._file is not None and not self.path.is_file():
-            raise _gone()
-        url = self.url.render_as_string(hide_password=False)
-        engine = _sqlite_engine(url, self.path, lambda: self._until, self._waits(), read_only=self._read_only)
+        opened_before = self._file is not None
+        if not opened_before:
+            _make_file(self.path, read_only=self._read_only)
+        engine = _sqlite_engine(self.path, lambda: self._until, self._waits(), read_only=self._read_only)
         with _one_process_at_a_time(self.path.parent), _translated():
             with engine.execution_options(begin="BEGIN").begin() as connection:  # as a rule, nobody need be waited for
                 current = _is_current(connection)
+            if opened_before and not current:
+                raise StoreBusy("The ledger's file was replaced by one that the service did not make.", retry_after=10)
             if not current:
                 self._until = time.monotonic() + self._waits()
                 with engine.begin() as connection:
@@ -220,24 +222,29 @@ def _log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def _sqlite_engine(url: str, path: Path, until: Callable[[], float], waits: float, *, read_only: bool) -> Engine:
-    if dbapi2.sqlite_version_info < FIXED_SQLITE:
-        raise StoreError(f"SQLite {dbapi2.sqlite_version} has the WAL-reset bug; install pysqlite3 0.6.1 or newer.")
+def _make_file(path: Path, *, read_only: bool) -> None:
+    """Have a file to open; no other one is made, least of all in the place of one that has gone."""
     if read_only and not path.is_file():
         raise StoreError("There is no ledger yet (REVIEWAPP_DATABASE_URL).")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not read_only and not path.exists():
+        if not path.exists():
             path.touch(mode=0o600)
     except OSError as error:
         raise StoreError(f"The ledger's file (REVIEWAPP_DATABASE_URL) cannot be opened: {error.strerror}.") from None
+
+
+def _sqlite_engine(path: Path, until: Callable[[], float], waits: float, *, read_only: bool) -> Engine:
+    if dbapi2.sqlite_version_info < FIXED_SQLITE:
+        raise StoreError(f"SQLite {dbapi2.sqlite_version} has the WAL-reset bug; install pysqlite3 0.6.1 or newer.")
+    address = f"{path.absolute().as_uri()}?mode=rw"  # never to make a file: one that has gone is not an empty ledger
     engine = create_engine(
-        url,
+        "sqlite://",
+        creator=lambda: dbapi2.connect(address, uri=True, check_same_thread=False, timeout=waits, isolation_level=None),
         module=dbapi2,
         poolclass=QueuePool,
         pool_size=POOL,
         max_overflow=0,
-        connect_args={"check_same_thread": False, "timeout": waits, "isolation_level": None},
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
