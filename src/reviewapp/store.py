@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,11 @@ class Store:
             raise _busy()
         try:
             engine = self.engine
-            self._check_file()
+            check = partial(self._check_file, engine)
+            check()
             waits = self._waits() if seconds is None else seconds
             self._until = time.monotonic() + (min(PROBE_SECONDS, waits) if self._in_vain else waits)
-            yield Turn(engine, self._appends, self._until, self._check_file)
+            yield Turn(engine, self._appends, self._until, check)
             self._in_vain = False
         except StoreBusy:
             self._in_vain = True
@@ -152,7 +154,7 @@ class Store:
         finally:
             self._writer.release()
 
-    def _check_file(self) -> None:
+    def _check_file(self, engine: Engine) -> None:
         """Raise StoreBusy where the path names another file than the one that is open, or none; open that one next."""
         found = _identity(self.path)
         if found == self._file:
@@ -167,8 +169,7 @@ class Store:
             )
         self._lookups.forget()
         self._appends.close()
-        if self._engine is not None:
-            self._engine.dispose()
+        engine.dispose()
         self._engine = self._reads = None
         raise StoreBusy("The ledger's file was replaced; ask again.", retry_after=1)
 
