@@ -25,7 +25,7 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import StoreBusy, StoreError, StoreFull
 from reviewapp.registry import Registry
 from reviewapp.statements import statement
-from reviewapp.store import Store, _one_process_at_a_time, _translated
+from reviewapp.store import Store, _one_process_at_a_time, _translated, _upgrade
 from reviewapp.tables import metadata, predictions, probe, queue, tokens
 
 
@@ -328,7 +328,7 @@ def test_waiting_to_write_leaves_the_settings_of_a_connection_as_they_were(store
 
 WRITE = """
 import sys
-from reviewapp.store import Store, _one_process_at_a_time, _translated
+from reviewapp.store import Store, _one_process_at_a_time, _translated, _upgrade
 with Store(sys.argv[1]).writing() as connection:
     connection.exec_driver_sql("INSERT INTO probe (id, written_at) VALUES (1, 'half')")
     print("writing", flush=True)
@@ -514,6 +514,52 @@ def test_the_log_that_a_long_reader_let_grow_is_cut_when_it_ends(store: Store) -
 def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="folder cannot be opened"), _one_process_at_a_time(tmp_path / "none"):
         raise AssertionError
+
+
+def test_who_finds_no_connection_free_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reviewapp.store.POOL", 1)
+    small = Store(str(store.url), patience=0.1)
+    with small.reading():
+        with pytest.raises(StoreBusy, match="No connection") as told, small.reading():
+            raise AssertionError
+        assert told.value.retry_after == 1
+    assert numbers(small) == []
+    small.close()
+
+
+def test_a_library_with_the_bug_is_refused(new_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reviewapp.store.FIXED_SQLITE", (99, 0, 0))
+    with pytest.raises(StoreError, match="WAL-reset bug"):
+        new_store.check_writable("now")
+
+
+def test_what_another_process_has_brought_up_to_date_is_left_as_it_is(store: Store) -> None:
+    with store.writing() as connection:
+        _upgrade(connection, only_check=False)
+    append(store, (1, "a"))
+
+
+def test_threads_that_open_together_open_once(store: Store) -> None:
+    found = []
+    with store._lock:
+        thread = threading.Thread(target=lambda: found.append(store.engine))
+        thread.start()
+        time.sleep(0.1)
+        store._engine = opened = store._opened()
+    thread.join()
+    assert found == [opened]
+
+
+def test_what_a_child_does_at_its_start_leaves_it_a_store_of_its_own(store: Store, new_store: Store) -> None:
+    new_store._forget_parent()
+    append(store, (1, "a"))
+    assert store.lookup(select(probe.c.written_at)) == ("a",)
+    kept, engine = store._appends._kept, store.engine
+    store._forget_parent()
+    assert (store._appends._kept, store.engine) == (None, engine)
+    append(store, (2, "b"))
+    assert store._appends._kept is not kept
+    assert numbers(store) == [(1, "a"), (2, "b")]
 
 
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from alembic.util import CommandError
 from pysqlite3 import dbapi2
 from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import QueuePool
 
 from .errors import StoreBusy, StoreError, StoreFull
@@ -246,6 +247,7 @@ def _sqlite_engine(path: Path, until: Callable[[], float], waits: float, *, read
         poolclass=QueuePool,
         pool_size=POOL,
         max_overflow=0,
+        pool_timeout=waits,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
@@ -360,5 +362,5 @@ def _translated() -> Iterator[None]:
         if error.connection_invalidated or "malformed" in str(error.orig) or "not a database" in str(error.orig):
             raise StoreBusy("The ledger's file is damaged; restore a backup.", retry_after=30) from error
         raise
-    except TimeoutError as error:
+    except NoneFree as error:
         raise StoreBusy("No connection to the ledger became free in time.", retry_after=1) from error
