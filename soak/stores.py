@@ -42,20 +42,20 @@ def run(folder: Path, *, full: bool) -> list[Figure]:
     with Service(fresh(folder / "instance")) as service:
         ledger, figures = service.instance / "reviewapp.sqlite3", []
 
-        def no_writing(_: Path) -> AbstractContextManager[None]:
-            return _no_writing(service.workers())
+        def failing(_: Path) -> AbstractContextManager[None]:
+            return no_writing(service.workers())
 
-        faults: list[tuple[str, Fault, float]] = [("lock held", _locked, 20 if full else 0.5)]
+        faults: list[tuple[str, Fault, float]] = [("lock held", locked, 20 if full else 0.5)]
         if full:
-            faults += [("disk fails", no_writing, 6), ("file away", _away, 6), ("long reader", _read, 60)]
+            faults += [("disk fails", failing, 6), ("file away", away, 6), ("long reader", _read, 60)]
         for what, fault, seconds in [*faults, ("file replaced", _replaced, 0)]:
             figures += _figures(what, service, ledger, fault, seconds, fails=what != "long reader")
             if what == "long reader":
                 size = ledger.with_name(f"{ledger.name}-wal").stat().st_size
                 figures.append(below("log after a long reader", size / 2**20, LOG / 2**20, "MiB"))
-    with _mounted(folder / "small", SIZE) as service:
+    with mounted(folder / "small", SIZE) as service:
         ledger = Path(f"/proc/{service.process.pid}/root{service.instance}/reviewapp.sqlite3")
-        return figures + _figures("disk full", service, ledger, _filled, 6 if full else 0.5)
+        return figures + _figures("disk full", service, ledger, filled, 6 if full else 0.5)
 
 
 def _figures(
@@ -147,7 +147,7 @@ class _Reading:
 
 
 @contextmanager
-def _locked(ledger: Path) -> Iterator[None]:
+def locked(ledger: Path) -> Iterator[None]:
     with closing(dbapi2.connect(str(ledger), isolation_level=None, timeout=10)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -164,7 +164,7 @@ def _read(ledger: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _no_writing(workers: list[int]) -> Iterator[None]:
+def no_writing(workers: list[int]) -> Iterator[None]:
     """Let every write to a file fail."""
     before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in workers}
     for pid, (_, most) in before.items():
@@ -175,7 +175,7 @@ def _no_writing(workers: list[int]) -> Iterator[None]:
 
 
 @contextmanager
-def _away(ledger: Path) -> Iterator[None]:
+def away(ledger: Path) -> Iterator[None]:
     elsewhere = ledger.with_name("elsewhere")
     ledger.rename(elsewhere)
     yield
@@ -185,7 +185,7 @@ def _away(ledger: Path) -> Iterator[None]:
 def _replaced(ledger: Path) -> AbstractContextManager[None]:
     """Put a copy in its place, as who restores a backup does; the lock makes it one of all that is acknowledged."""
     copy = ledger.with_name("copy")
-    with _locked(ledger):
+    with locked(ledger):
         with closing(dbapi2.connect(str(ledger))) as source, closing(dbapi2.connect(str(copy))) as target:
             source.backup(target)
         for end in ("-wal", "-shm"):
@@ -195,7 +195,7 @@ def _replaced(ledger: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _filled(ledger: Path) -> Iterator[None]:
+def filled(ledger: Path) -> Iterator[None]:
     filler = ledger.with_name("filler")
     with filler.open("wb", buffering=0) as file:
         try:
@@ -207,16 +207,16 @@ def _filled(ledger: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _mounted(instance: Path, size: int) -> Iterator[Service]:
+def mounted(instance: Path, size: int) -> Iterator[Service]:
     """Give a service whose instance is on a file system of a size."""
-    service = Service(fresh(instance.with_name("filled")))
+    service = Service(fresh(instance.with_name("original")))
     _ = service.reviewer  # made now: a command later would see another file system than the service
-    filled, service.instance = service.instance, instance
+    original, service.instance = service.instance, instance
     service.environment["REVIEWAPP_INSTANCE"] = str(instance)
     instance.mkdir()
 
     def launch(**how: Any) -> subprocess.Popen[bytes]:
-        command = ["unshare", "-Urm", "sh", "-ec", MOUNTED, "sh", str(size), str(filled), sys.executable]
+        command = ["unshare", "-Urm", "sh", "-ec", MOUNTED, "sh", str(size), str(original), sys.executable]
         return subprocess.Popen(command, env=service.environment, cwd=os.sep, **how)
 
     service.launch = launch

@@ -120,13 +120,13 @@ def check_over(called: Called) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "says"),
-    [("_locked", "is locked"), ("_no_writing", "disk of the ledger fails"), ("_away", "file is gone")],
+    [("locked", "is locked"), ("no_writing", "disk of the ledger fails"), ("away", "file is gone")],
 )
 def test_while_the_ledger_cannot_be_written_each_way_to_write_says_so_and_reading_goes_on(
     plain: Called, fault: str, says: str
 ) -> None:
     service = plain.service
-    given: Any = service.workers() if fault == "_no_writing" else service.instance / "reviewapp.sqlite3"
+    given: Any = service.workers() if fault == "no_writing" else service.instance / "reviewapp.sqlite3"
     with getattr(stores, fault)(given):
         check_fault(plain, {503}, says)
     check_over(plain)
@@ -134,10 +134,10 @@ def test_while_the_ledger_cannot_be_written_each_way_to_write_says_so_and_readin
 
 
 def test_while_the_disk_is_full_each_way_to_write_says_so_and_reading_goes_on(tmp_path: Path, release: Release) -> None:
-    with stores._mounted(tmp_path / "small", 12 << 20) as service:
+    with stores.mounted(tmp_path / "small", 12 << 20) as service:
         called = Called(service, release, service.reviewer, admin=False)
         ledger = Path(f"/proc/{service.process.pid}/root{service.instance}/reviewapp.sqlite3")
-        with stores._filled(ledger):
+        with stores.filled(ledger):
             check_fault(called, {507}, "disk of the ledger is full")
         check_over(called)
 

@@ -39,7 +39,7 @@ from .tables import probe
 FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that several connections write
 BUSY_SECONDS = 15  # how long a turn to write is waited for, where a store is not told to wait less
 PROBE_SECONDS = 0.2  # how long it is, once a wait was in vain, until a turn is had again: all threads would wait
-READY_SECONDS = 1.0  # how long it is by who only asks whether the store can be written
+READY_SECONDS = 0.5  # how long it is by who only asks whether the store can be written
 DURABLE = ("journal_mode=WAL", "synchronous=FULL")
 WAL_PAGES = 4000  # 16 MB; a recorded prediction writes about 15: with SQLite's own 1000, one in 70 tidies up after them
 WAL_BYTES = 5 * WAL_PAGES * 1024  # a longer log is cut when it begins anew: one that a long reader let grow
