@@ -44,7 +44,13 @@ class Failure:
     status: int
     what: str
     port: int
+    took: float  # seconds, of the last try
     retry_after: str | None = None
+
+    @property
+    def honest(self) -> bool:
+        """Whether the service said that it cannot now, and when to ask again."""
+        return self.status in (503, 507) and self.retry_after is not None
 
 
 @dataclass(frozen=True)
@@ -154,15 +160,24 @@ class Load:
         if method == "POST" and self._retries:
             headers = {**headers, "Idempotency-Key": body["reference"]}
         for tries_left in range(self._retries, -1, -1):
+            began = time.monotonic()
             status, answer, retry_after = client.call(method, path, content, headers)
             if status in (200, 201):
                 self.answered.append(time.monotonic())
                 return dict(json.loads(answer))
             if tries_left:
                 time.sleep(PAUSE)
-        failure = Failure(time.monotonic(), status, f"{method} {path}: {answer[:300]}", client.port, retry_after)
-        self.failed.append(failure)
+        now, what = time.monotonic(), f"{method} {path}: {answer[:300]}"
+        self.failed.append(Failure(now, status, what, client.port, now - began, retry_after))
         return None
+
+
+def whole(ledger: Path) -> bool:
+    """Whether SQLite finds its tables and indexes as they should be."""
+    connection = dbapi2.connect(f"file:{ledger}?mode=ro", uri=True)
+    [[answer]] = connection.execute("PRAGMA integrity_check").fetchall()
+    connection.close()
+    return bool(answer == "ok")
 
 
 class _Client:

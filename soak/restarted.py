@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pysqlite3 import dbapi2
 from tests.service import Service
 
 from .figures import Figure, all_of, below, none
 from .instances import fresh
-from .load import Load
+from .load import Load, whole
 
 READY = 5.0
 RETRIES = 100
@@ -72,15 +71,8 @@ def _figures(
         none(f"{how}: recorded twice", kept.twice),
         none(f"{how}: failed, of {load.sent:,}" + (" with retries" if retries else ""), len(load.failed)),
         below(f"{how}: ready again, the slowest of {times}", slowest, READY, "s"),
-        all_of(f"{how}: tables and indexes whole", int(_whole(service.instance / "reviewapp.sqlite3")), 1),
+        all_of(f"{how}: ledger whole", int(whole(service.instance / "reviewapp.sqlite3")), 1),
     ]
-
-
-def _whole(ledger: Path) -> bool:
-    connection = dbapi2.connect(f"file:{ledger}?mode=ro", uri=True)
-    [[answer]] = connection.execute("PRAGMA integrity_check").fetchall()
-    connection.close()
-    return bool(answer == "ok")
 
 
 def _kill(service: Service) -> float:

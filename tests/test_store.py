@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,14 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from pysqlite3 import dbapi2
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import StoreBusy, StoreError, StoreFull
 from reviewapp.ledgerfile import CURRENT, flaws, look
 from reviewapp.registry import Registry
 from reviewapp.statements import statement
-from reviewapp.store import Store
+from reviewapp.store import Store, _one_process_at_a_time, _translated, _upgrade
 from reviewapp.tables import metadata, predictions, probe, queue, tokens
 
 
@@ -42,7 +44,14 @@ def test_settings_are_the_durable_ones(new_store: Store) -> None:
     with new_store.reading() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
+            for name in (
+                "journal_mode",
+                "synchronous",
+                "foreign_keys",
+                "busy_timeout",
+                "wal_autocheckpoint",
+                "journal_size_limit",
+            )
         }
         version = tuple(map(int, connection.exec_driver_sql("select sqlite_version()").scalar().split(".")))
     assert pragmas == {
@@ -51,6 +60,7 @@ def test_settings_are_the_durable_ones(new_store: Store) -> None:
         "foreign_keys": 1,
         "busy_timeout": 15000,
         "wal_autocheckpoint": 4000,
+        "journal_size_limit": 20_480_000,
     }
     assert version >= (3, 51, 3)
 
@@ -321,7 +331,7 @@ def test_waiting_to_write_leaves_the_settings_of_a_connection_as_they_were(store
 
 WRITE = """
 import sys
-from reviewapp.store import Store
+from reviewapp.store import Store, _one_process_at_a_time, _translated, _upgrade
 with Store(sys.argv[1]).writing() as connection:
     connection.exec_driver_sql("INSERT INTO probe (id, written_at) VALUES (1, 'half')")
     print("writing", flush=True)
@@ -360,6 +370,199 @@ def test_a_full_disk_is_said_and_over_when_there_is_room(store: Store) -> None:
     with store.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count=1000000")
     store.check_writable("now")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        (5, StoreBusy, "locked"),  # as sqlite3.h names them: BUSY
+        (13, StoreFull, "full"),  # FULL
+        (10 | 19 << 8, StoreFull, "full"),  # IOERR_SHMSIZE: a new connection on a full disk
+        (10 | 3 << 8, StoreBusy, "disk of the ledger fails"),  # IOERR_WRITE
+        (8, StoreBusy, "can be read, but not written"),  # READONLY
+        (14, StoreBusy, "cannot be opened"),  # CANTOPEN
+    ],
+)
+def test_each_failure_says_what_would_help_and_when_to_ask_again(code: int, kind: type[Exception], says: str) -> None:
+    failure = dbapi2.OperationalError("whatever SQLite says")
+    failure.sqlite_errorcode = code
+    with pytest.raises(kind, match=says) as told, _translated():
+        raise OperationalError("INSERT", None, failure)
+    assert told.value.retry_after >= 1  # type: ignore[attr-defined]
+
+
+def test_whoever_waits_in_vain_is_the_last_to_wait_for_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reviewapp.store.PROBE_SECONDS", 0)
+    waiting = Store(str(store.url), patience=1.0)
+    took = []
+    with store.writing():
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(StoreBusy), waiting.writing():
+                raise AssertionError
+            took.append(time.monotonic() - began)
+    assert took[0] >= 1.0
+    assert max(took[1:]) < 1.0
+    append(waiting, (1, "again"))
+    assert numbers(store) == [(1, "again")]
+    waiting.close()
+
+
+def test_who_asks_only_whether_it_can_be_written_waits_for_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reviewapp.store.READY_SECONDS", 0)
+    other = Store(str(store.url))
+    with store.writing(), pytest.raises(StoreBusy):
+        other.check_writable("now")
+    other.close()
+
+
+def test_a_store_is_opened_while_another_process_writes(store: Store) -> None:
+    with store.writing() as connection:
+        connection.execute(insert(probe).values(id=1, written_at="x"))
+        other = Store(str(store.url), patience=0)
+        assert numbers(other) == []
+        other.close()
+
+
+def copied(store: Store, folder: Path) -> Path:
+    """A whole copy of a ledger elsewhere, with one row that tells it from the other."""
+    made = folder / "copy.sqlite3"
+    with closing(dbapi2.connect(str(store.path))) as source, closing(dbapi2.connect(str(made))) as target:
+        source.backup(target)
+        target.execute("INSERT INTO probe VALUES (77, 'copy')")
+        target.commit()
+    return made
+
+
+def test_a_ledger_that_has_gone_is_no_empty_ledger(store: Store, tmp_path: Path) -> None:
+    append(store, (1, "a"))
+    assert store.lookup(select(probe.c.written_at)) == ("a",)
+    store.path.rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        with pytest.raises(StoreBusy, match="gone"):
+            append(store, (2, "b"))
+        assert store.lookup(select(probe.c.written_at)) == ("a",)
+        assert not store.path.exists()
+    (tmp_path / "elsewhere").rename(store.path)
+    append(store, (3, "c"))
+    assert numbers(store) == [(1, "a"), (3, "c")]
+
+
+def test_nothing_is_acknowledged_that_went_into_a_file_no_longer_there(store: Store, tmp_path: Path) -> None:
+    append(store, (1, "a"))
+    copy, log = copied(store, tmp_path), Path(f"{store.path}-wal")
+    with pytest.raises(StoreBusy, match="was replaced; ask again"), store.writing() as connection:
+        connection.execute(insert(probe).values(id=2, written_at="b"))
+        log.unlink()
+        copy.rename(store.path)
+    append(store, (3, "c"))
+    assert numbers(store) == [(1, "a"), (3, "c"), (77, "copy")]
+    assert store.lookup(select(probe.c.written_at).where(probe.c.id == 77)) == ("copy",)
+
+
+def test_a_copy_that_the_log_of_the_old_file_would_spoil_is_not_opened(store: Store, tmp_path: Path) -> None:
+    append(store, (1, "a"))
+    log = Path(f"{store.path}-wal")
+    copied(store, tmp_path).rename(store.path)
+    with pytest.raises(StoreBusy, match="remove the -wal"):
+        append(store, (2, "b"))
+    log.unlink()
+    with pytest.raises(StoreBusy, match="ask again"):
+        append(store, (2, "b"))
+    append(store, (2, "b"))
+    assert numbers(store) == [(1, "a"), (2, "b"), (77, "copy")]
+
+
+def test_a_file_that_is_no_ledger_is_not_made_one_in_its_place(store: Store) -> None:
+    append(store, (1, "a"))
+    for end in ("", "-wal", "-shm"):
+        Path(f"{store.path}{end}").unlink()
+    store.path.touch()
+    with pytest.raises(StoreBusy, match="ask again"):
+        append(store, (2, "b"))
+    with pytest.raises(StoreBusy, match="did not make"):
+        append(store, (2, "b"))
+
+
+def test_a_file_that_is_replaced_between_two_opens_is_gone_in_between(store: Store, tmp_path: Path) -> None:
+    append(store, (1, "a"))
+    copy = copied(store, tmp_path)
+    Path(f"{store.path}-wal").unlink()
+    copy.rename(store.path)
+    with pytest.raises(StoreBusy, match="ask again"):
+        append(store, (2, "b"))
+    store.path.rename(copy)
+    with pytest.raises(StoreBusy, match="cannot be opened"):
+        append(store, (2, "b"))
+    copy.rename(store.path)
+    append(store, (2, "b"))
+    assert numbers(store) == [(1, "a"), (2, "b"), (77, "copy")]
+
+
+def test_the_log_that_a_long_reader_let_grow_is_cut_when_it_ends(store: Store) -> None:
+    log = Path(f"{store.path}-wal")
+    append(store, (1, "a"))
+    with store.reading() as connection:
+        connection.execute(select(probe)).all()
+        append(store, (2, "x" * 30_000_000))
+        append(store, (3, "c"))
+        assert log.stat().st_size > 30_000_000
+    append(store, (4, "d"))
+    append(store, (5, "e"))
+    assert log.stat().st_size <= 20_480_000
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="folder cannot be opened"), _one_process_at_a_time(tmp_path / "none"):
+        raise AssertionError
+
+
+def test_who_finds_no_connection_free_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reviewapp.store.POOL", 1)
+    small = Store(str(store.url), patience=0.1)
+    with small.reading():
+        with pytest.raises(StoreBusy, match="No connection") as told, small.reading():
+            raise AssertionError
+        assert told.value.retry_after == 1
+    assert numbers(small) == []
+    small.close()
+
+
+def test_a_library_with_the_bug_is_refused(new_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reviewapp.store.FIXED_SQLITE", (99, 0, 0))
+    with pytest.raises(StoreError, match="WAL-reset bug"):
+        new_store.check_writable("now")
+
+
+def test_what_another_process_has_brought_up_to_date_is_left_as_it_is(store: Store) -> None:
+    with store.writing() as connection:
+        _upgrade(connection, only_check=False)
+    append(store, (1, "a"))
+
+
+def test_threads_that_open_together_open_once(store: Store) -> None:
+    found = []
+    with store._lock:
+        thread = threading.Thread(target=lambda: found.append(store.engine))
+        thread.start()
+        time.sleep(0.1)
+        store._engine = opened = store._opened()
+    thread.join()
+    assert found == [opened]
+
+
+def test_what_a_child_does_at_its_start_leaves_it_a_store_of_its_own(store: Store, new_store: Store) -> None:
+    new_store._forget_parent()
+    append(store, (1, "a"))
+    assert store.lookup(select(probe.c.written_at)) == ("a",)
+    kept, engine = store._appends._kept, store.engine
+    store._forget_parent()
+    assert (store._appends._kept, store.engine) == (None, engine)
+    append(store, (2, "b"))
+    assert store._appends._kept is not kept
+    assert numbers(store) == [(1, "a"), (2, "b")]
 
 
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:

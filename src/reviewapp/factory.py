@@ -63,7 +63,7 @@ from .ui import ui
 from .uploads import Uploads
 
 log = logging.getLogger("reviewapp")
-PATIENCE = 2.0  # seconds: who waits for another process holds a thread that could answer who only reads
+PATIENCE = 1.5  # seconds: who waits for another process holds a thread that could answer who only reads
 
 
 class _NoSessions(SessionInterface):

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from alembic.util import CommandError
 from pysqlite3 import dbapi2
 from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import QueuePool
 
 from .chain import link_hash
@@ -38,7 +40,7 @@ from .tables import probe
 FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that several connections write
 BUSY_SECONDS = 15  # how long a turn to write is waited for, where a store is not told to wait less
 PROBE_SECONDS = 0.2  # how long it is, once a wait was in vain, until a turn is had again: all threads would wait
-READY_SECONDS = 1.0  # how long it is by who only asks whether the store can be written
+READY_SECONDS = 0.5  # how long it is by who only asks whether the store can be written
 DURABLE = ("journal_mode=WAL", "synchronous=FULL")
 WAL_PAGES = 4000  # 16 MB; a recorded prediction writes about 15: with SQLite's own 1000, one in 70 tidies up after them
 WAL_BYTES = 5 * WAL_PAGES * 1024  # a longer log is cut when it begins anew: one that a long reader let grow
@@ -92,13 +94,15 @@ class Store:
         return self._engine
 
     def _opened(self) -> Engine:
-        if self._file is not None and not self.path.is_file():
-            raise _gone()
-        url = self.url.render_as_string(hide_password=False)
-        engine = _sqlite_engine(url, self.path, lambda: self._until, self._waits(), read_only=self._read_only)
+        opened_before = self._file is not None
+        if not opened_before:
+            _make_file(self.path, read_only=self._read_only)
+        engine = _sqlite_engine(self.path, lambda: self._until, self._waits(), read_only=self._read_only)
         with _one_process_at_a_time(self.path.parent), _translated():
             with engine.execution_options(begin="BEGIN").begin() as connection:  # as a rule, nobody need be waited for
                 current = _is_current(connection)
+            if opened_before and not current:
+                raise StoreBusy("The ledger's file was replaced by one that the service did not make.", retry_after=10)
             if not current:
                 self._until = time.monotonic() + self._waits()
                 with engine.begin() as connection:
@@ -143,10 +147,11 @@ class Store:
             raise _busy()
         try:
             engine = self.engine
-            self._check_file()
+            check = partial(self._check_file, engine)
+            check()
             waits = self._waits() if seconds is None else seconds
             self._until = time.monotonic() + (min(PROBE_SECONDS, waits) if self._in_vain else waits)
-            yield Turn(engine, self._appends, self._until, self._check_file)
+            yield Turn(engine, self._appends, self._until, check)
             self._in_vain = False
         except StoreBusy:
             self._in_vain = True
@@ -154,7 +159,7 @@ class Store:
         finally:
             self._writer.release()
 
-    def _check_file(self) -> None:
+    def _check_file(self, engine: Engine) -> None:
         """Raise StoreBusy where the path names another file than the one that is open, or none; open that one next."""
         found = _identity(self.path)
         if found == self._file:
@@ -169,8 +174,7 @@ class Store:
             )
         self._lookups.forget()
         self._appends.close()
-        if self._engine is not None:
-            self._engine.dispose()
+        engine.dispose()
         self._engine = self._reads = None
         raise StoreBusy("The ledger's file was replaced; ask again.", retry_after=1)
 
@@ -235,25 +239,31 @@ def _log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def _sqlite_engine(url: str, path: Path, until: Callable[[], float], waits: float, *, read_only: bool) -> Engine:
-    if dbapi2.sqlite_version_info < FIXED_SQLITE:
-        raise StoreError(f"SQLite {dbapi2.sqlite_version} has the WAL-reset bug; install pysqlite3 0.6.1 or newer.")
+def _make_file(path: Path, *, read_only: bool) -> None:
+    """Have a file to open; no other one is made, least of all in the place of one that has gone."""
     if read_only and not path.is_file():
         raise StoreError("There is no ledger yet (REVIEWAPP_DATABASE_URL).")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not read_only and not path.exists():
+        if not path.exists():
             path.touch(mode=0o600)
     except OSError as error:
         raise StoreError(f"The ledger's file (REVIEWAPP_DATABASE_URL) cannot be opened: {error.strerror}.") from None
+
+
+def _sqlite_engine(path: Path, until: Callable[[], float], waits: float, *, read_only: bool) -> Engine:
+    if dbapi2.sqlite_version_info < FIXED_SQLITE:
+        raise StoreError(f"SQLite {dbapi2.sqlite_version} has the WAL-reset bug; install pysqlite3 0.6.1 or newer.")
+    address = f"{path.absolute().as_uri()}?mode=rw"  # never to make a file: one that has gone is not an empty ledger
     engine = create_engine(
-        url,
+        "sqlite://",
+        creator=lambda: dbapi2.connect(address, uri=True, check_same_thread=False, timeout=waits, isolation_level=None),
         module=dbapi2,
         hide_parameters=True,  # what is kept is no business of the log's
         poolclass=QueuePool,
         pool_size=POOL,
         max_overflow=0,
-        connect_args={"check_same_thread": False, "timeout": waits, "isolation_level": None},
+        pool_timeout=waits,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
@@ -369,5 +379,5 @@ def _translated() -> Iterator[None]:
         if error.connection_invalidated or "malformed" in str(error.orig) or "not a database" in str(error.orig):
             raise StoreBusy("The ledger's file is damaged; restore a backup.", retry_after=30) from error
         raise
-    except TimeoutError as error:
+    except NoneFree as error:
         raise StoreBusy("No connection to the ledger became free in time.", retry_after=1) from error
