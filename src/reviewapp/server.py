@@ -18,7 +18,8 @@ from .errors import UsageError
 # One thread a worker inside numeric libraries: workers are the parallelism, and OpenMP does not survive a fork.
 NUMERIC_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-_INHERITED = {"LISTEN_FDS", "GUNICORN_FD"}  # a socket that systemd, or gunicorn's own re-execution, hands over
+_FIRST_DESCRIPTOR = 3  # of those that systemd hands over (sd_listen_fds)
+LONGEST_LINE = 8190  # bytes of a request line, or of a header: what deploy/nginx lets through (8 KiB with its line end)
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
@@ -34,6 +35,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "graceful_timeout": 30,
         "keepalive": 5,
         "limit_request_fields": 100,
+        "limit_request_line": LONGEST_LINE,
+        "limit_request_field_size": LONGEST_LINE,
         "forwarder_headers": "",  # SCRIPT_NAME and PATH_INFO are never taken from a header
         "forwarded_allow_ips": "127.0.0.1" if settings.proxies else "",
         "control_socket_disable": True,  # two services of one user would share it
@@ -66,7 +69,12 @@ _KEEP_TO_A_CORE = {"pre_fork": _choose_core, "post_fork": _keep_to_core}
 
 def check_address(settings: Settings) -> None:
     """Raise UsageError where the address cannot be listened on, before anything is started."""
-    if settings.bind.startswith("unix:") or _INHERITED & set(os.environ):
+    if "GUNICORN_FD" in os.environ:  # from gunicorn's own re-execution
+        return
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        _check_handed_over(settings, int(os.environ.get("LISTEN_FDS", "0")))
+        return
+    if settings.bind.startswith("unix:"):
         return
     host, _, port = settings.bind.rpartition(":")
     host = host.strip("[]")
@@ -81,6 +89,22 @@ def check_address(settings: Settings) -> None:
             else:
                 reason = f"{settings.bind} cannot be listened on ({error.strerror})"
             raise UsageError(f"The service cannot start: {reason}.") from None
+
+
+def _check_handed_over(settings: Settings, count: int) -> None:
+    """Refuse sockets that listen elsewhere than REVIEWAPP_BIND says: who may be let in without a token hangs on it."""
+    for descriptor in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + count):
+        with socket.socket(fileno=os.dup(descriptor)) as handed:
+            name = handed.getsockname()
+        if isinstance(name, tuple):
+            listens = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        else:
+            listens = f"unix:{name}"
+        if listens != settings.bind:
+            raise UsageError(
+                f"The socket that was handed over listens on {listens}, and REVIEWAPP_BIND is {settings.bind}; "
+                "let both say the same."
+            )
 
 
 def hold_instance(settings: Settings) -> int:

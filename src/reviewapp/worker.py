@@ -5,7 +5,8 @@ threads are busy, up to 1,000 connections, which then wait for its few threads w
 and a connection that is kept alive stays with the worker that accepted it. Here a connection waits in the system's
 queue instead, until any worker has a thread for it.
 
-A client that begins a request and never ends it would hold a thread for ever: it is hung up on, too.
+A client that begins a request and never ends it would hold a thread for ever: it is hung up on, too. And what cannot be
+read as a request is refused in the form of every other error, without a word of what was sent.
 """
 
 from __future__ import annotations
@@ -14,11 +15,28 @@ import contextlib
 import gc
 import socket
 import time
+import uuid
+from http import HTTPStatus
 from typing import Any
 
+from gunicorn.http import errors as refused
+from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
+from . import strictjson
+from .errors import BadRequest, as_problem
+
 HEAD_SECONDS = 10.0  # that the head of a request may take; its body has a bound of its own (protocol.BODY_PAUSE)
+
+
+_STATUS = {
+    refused.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    refused.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    refused.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+    refused.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+# Of gunicorn's, what the app or the operator did wrong, not the client.
+_NOT_THE_CLIENTS = (refused.InvalidResponseHeader, refused.InvalidResponseHeaderName, refused.ConfigurationProblem)
 
 
 class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -61,6 +79,22 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """In a thread: answer a request whose head is there."""
         self._heads.pop(conn, None)
         return super().handle_request(req, conn)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Refuse what is no request; gunicorn's own page would repeat parts of it."""
+        if not isinstance(exc, refused.ParseException) or isinstance(exc, _NOT_THE_CLIENTS):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = _STATUS.get(type(exc), HTTPStatus.BAD_REQUEST)
+        problem = as_problem(BadRequest("The request is not well formed."), str(uuid.uuid4())) | {"status": int(status)}
+        self.log.warning("request %s refused: %s", problem["request_id"], type(exc).__name__)
+        body = strictjson.dumps(problem)
+        head = (
+            f"HTTP/1.1 {int(status)} {status.phrase}\r\nConnection: close\r\n"
+            f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):  # nobody is left to be answered
+            write_nonblock(client, head.encode() + body)
 
     def murder_pending(self) -> None:
         """In the loop, once a second at least: hang up on clients that took too long."""
