@@ -29,7 +29,7 @@ PAUSE = 0.02  # between two probes
 
 
 def run(folder: Path, *, full: bool) -> list[Figure]:
-    clients, seconds, most = (400, 30.0, 0.1) if full else (60, 1.5, 2.0)
+    clients, seconds, most = (400, 20.0, 0.1) if full else (60, 0.8, 2.0)
     figures: list[Figure] = []
     with proxied(folder / "instance") as running:
         contract = Contract.from_json(running.call("GET", "/api/v1/contract")[1])
@@ -53,7 +53,7 @@ def _probed(
     running: Proxied, probe: bytes, signed: dict[str, str], halves: list[bytes], seconds: float
 ) -> tuple[int, list[float], int]:
     """Send whole requests beside clients that send a byte now and then; those that were hung up on come back."""
-    over = threading.Event()
+    ready, over = threading.Event(), threading.Event()
     refused: list[OSError] = []
 
     def one(half: bytes) -> socket.socket | None:
@@ -66,23 +66,21 @@ def _probed(
         client.setblocking(False)
         return client
 
-    def linger(some: list[bytes]) -> None:
-        clients = [one(half) for half in some]
+    def linger() -> None:
+        clients = [one(half) for half in halves]
+        ready.set()
         while not over.wait(1.0):
             for number, client in enumerate(clients):
-                try:
-                    if client is not None and some[number]:
-                        client.send(b"a")
-                except OSError:
-                    client.close()  # type: ignore[union-attr]  # what has sent is there
-                    clients[number] = one(some[number])
+                if client is not None and _is_over(client, b"a" if halves[number] else b""):
+                    client.close()
+                    clients[number] = one(halves[number])
         for client in clients:
             if client is not None:
                 client.close()
 
-    thread = threading.Thread(target=linger, args=(halves,))
+    thread = threading.Thread(target=linger)
     thread.start()
-    time.sleep(0.5)
+    ready.wait()
     failed, times, ends = 0, [], time.monotonic() + seconds
     while time.monotonic() < ends:
         began = time.monotonic()
@@ -95,6 +93,17 @@ def _probed(
     over.set()
     thread.join()
     return failed, times, len(refused)
+
+
+def _is_over(client: socket.socket, more: bytes) -> bool:
+    """Send more of a half; whether the client was hung up on."""
+    try:
+        client.send(more)
+        return client.recv(65536) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _hung_up_on(running: Proxied, half: bytes, count: int) -> int:

@@ -157,12 +157,12 @@ def test_the_image_is_made_of_files_that_are_there_and_runs_as_nobody_of_note() 
     given = [(word, rest) for word, _, rest in (line.partition(" ") for line in lines) if word.isupper()]
     bases = [rest.split()[0] for word, rest in given if word == "FROM"]
     assert all(re.fullmatch(r"[\w/.-]+:[\w.-]+", base) and not base.endswith("latest") for base in bases)
-    let_in = (ROOT / ".dockerignore").read_text()
+    let_in = (DOCKER / "Dockerfile.dockerignore").read_text()
     for word, rest in given:
         if word == "COPY" and not rest.startswith("--from"):
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists(), source
-                assert f"\n!{source}\n" in let_in, f".dockerignore keeps {source} out"
+                assert f"\n!{source}\n" in let_in, f"the image is made without {source}"
     [user] = [rest for word, rest in given if word == "USER"]
     assert int(user.split(":")[0]) > 0
     [health] = [rest for word, rest in given if word == "HEALTHCHECK"]

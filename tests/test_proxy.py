@@ -21,7 +21,7 @@ from playwright.sync_api import Browser
 
 from reviewapp.config import Settings
 from reviewapp.release import Release
-from reviewapp.samples import example_record
+from reviewapp.samples import csv_template, example_record
 
 from . import browser as browsers
 from .proxy import MARKS, NGINX, SHIPPED, Proxied, put_in
@@ -223,8 +223,14 @@ def test_a_file_at_the_limit_is_read_and_one_byte_more_is_refused_by_the_proxy(
     status, answer, _ = proxied.call("POST", path, b"x" * limit, sent)
     assert status in (415, 422)  # read by the service, which finds no column of its own, or wants a form
     assert "bytes at most" not in str(answer)
-    status, problem, _ = proxied.call("POST", path, b"x" * (limit + 1), sent)
-    assert (status, problem["detail"]) == (413, f"The body may have {limit:,} bytes at most.")
+    chunks = (b"x" * 65536 for _ in range(limit // 65536 + 1))
+    for body in (b"x" * (limit + 1), chunks):
+        connection = http.client.HTTPConnection("127.0.0.1", proxied.port, timeout=30)
+        connection.request("POST", path, body, sent, encode_chunked=body is chunks)
+        response = connection.getresponse()
+        problem = json.loads(response.read())
+        assert (response.status, problem["detail"]) == (413, f"The body may have {limit:,} bytes at most.")
+        connection.close()
 
 
 @pytest.mark.parametrize(
@@ -260,10 +266,25 @@ def test_an_address_as_long_as_it_may_be_reaches_the_service(proxied: Proxied) -
 
 def test_a_service_that_is_not_there_is_a_503_that_says_when_to_ask_again(alone: Proxied) -> None:
     alone.held.close()
-    answer = ask(alone.port, b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    length = Settings.max_bulk
+    head = f"POST {PREDICT}/bulk HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    answer = ask(alone.port, head.encode() + b"x" * length)
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: 2\r\n" in answer
     assert b'"type": "/problems/not-ready"' in answer
+
+
+def test_a_caller_above_the_limit_of_requests_is_told_when_to_ask_again(alone: Proxied) -> None:
+    site, limits = alone.folder / "reviewapp.conf", alone.folder / "reviewapp" / "limits.conf"
+    site.write_text(put_in(site.read_text(), {"rate=2000r/s": "rate=1r/m"}))
+    limits.write_text(put_in(limits.read_text(), {" burst=4000 nodelay": ""}))
+    alone.nginx.send_signal(signal.SIGHUP)
+    alone.held.close()  # who is let through gets a 503 at once
+    answer, ends = b"", time.monotonic() + 30
+    while not answer.startswith(b"HTTP/1.1 429 ") and time.monotonic() < ends:  # until it has read its files anew
+        answer = ask(alone.port, b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    assert b"\r\nRetry-After: 1\r\n" in answer
+    assert b'"type": "/problems/too-many-requests"' in answer
 
 
 # ---- connections ------------------------------------------------------------------------------------------------
@@ -448,11 +469,9 @@ def test_everything_works_under_a_sub_path(below: Proxied, release: Release) -> 
     status, made, headers = below.call("POST", f"{prefix}{PREDICT}", {"input": record}, signed)
     assert (status, headers["Location"]) == (201, f"{prefix}{PREDICT}/{made['id']}")
     assert below.call("GET", headers["Location"], None, signed)[1]["input"] == record
-    body = (json.dumps(record) + "\n").encode()
-    kind = {**signed, "Content-Type": "application/x-ndjson"}
-    answered, summary = below.call("POST", f"{prefix}{PREDICT}/bulk", body, kind)[1].splitlines()
-    assert json.loads(answered)["prediction"]["output"] == made["output"]
-    assert "summary" in json.loads(summary)
+    kind = {**signed, "Content-Type": "text/csv"}
+    status, answers, _ = below.call("POST", f"{prefix}{PREDICT}/bulk", csv_template(release.contract).encode(), kind)
+    assert (status, made["output"]["label"] in answers) == (200, True)
     too_long = below.call("POST", f"{prefix}{PREDICT}/bulk", b" " * (Settings.max_bulk + 1), kind)
     assert (too_long[0], too_long[1]["detail"]) == (413, f"The body may have {Settings.max_bulk:,} bytes at most.")
     assert below.call("GET", f"{prefix}/metrics")[0] == 404
