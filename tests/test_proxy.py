@@ -164,6 +164,22 @@ def test_forged_headers_change_no_link_no_redirect_no_sign_in_and_no_log(
     assert "evil" not in log
 
 
+def test_who_comes_by_the_socket_is_not_believed_what_no_proxy_of_ours_says(
+    proxied: Proxied, signed: dict[str, str]
+) -> None:
+    body = f"token={signed['Authorization'].removeprefix('Bearer ')}"
+    raw = "POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-Forwarded-Ssl: on\r\n"
+    raw += "X-Forwarded-Protocol: ssl\r\nScript_Name: /evil\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(30)
+        connection.connect(str(proxied.direct))
+        connection.sendall(f"{raw}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 303 ")
+    assert b"Location: /\r\n" in answer
+    assert b"Secure" not in answer
+
+
 def test_the_log_knows_the_request_id_and_no_query_string(proxied: Proxied) -> None:
     _, _, headers = proxied.call("GET", "/sign-in?link=secret", None, {"X-Request-ID": "one-of-mine"})
     assert headers["X-Request-ID"] == "one-of-mine"

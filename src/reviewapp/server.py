@@ -38,7 +38,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "limit_request_line": LONGEST_LINE,
         "limit_request_field_size": LONGEST_LINE,
         "forwarder_headers": "",  # SCRIPT_NAME and PATH_INFO are never taken from a header
-        "forwarded_allow_ips": "127.0.0.1" if settings.proxies else "",
+        "forwarded_allow_ips": "",  # nor is a scheme, which gunicorn would believe of whoever comes by a Unix socket:
+        "secure_scheme_headers": {},  # what proxies say is read in one place, as far as REVIEWAPP_PROXIES goes
         "control_socket_disable": True,  # two services of one user would share it
         "loglevel": "warning",
         "raw_env": [f"{name}={value}" for name, value in NUMERIC_THREADS.items()],
