@@ -24,14 +24,17 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
 from . import strictjson
-from .errors import BadRequest, as_problem
+from .errors import AddressTooLong, BadRequest, HeadersTooLarge, ReviewappError, as_problem
 
 HEAD_SECONDS = 10.0  # that the head of a request may take; its body has a bound of its own (protocol.BODY_PAUSE)
 
 
+_REFUSALS: dict[type, ReviewappError] = {
+    refused.LimitRequestLine: AddressTooLong("The line of a request may have 8,190 bytes at most."),
+    refused.LimitRequestHeaders: HeadersTooLarge("A request may have 100 headers of 8,190 bytes at most."),
+}
+_NOT_WELL_FORMED = BadRequest("The request is not well formed.")
 _STATUS = {
-    refused.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
-    refused.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     refused.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
     refused.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
 }
@@ -85,8 +88,9 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not isinstance(exc, refused.ParseException) or isinstance(exc, _NOT_THE_CLIENTS):
             super().handle_error(req, client, addr, exc)
             return
-        status = _STATUS.get(type(exc), HTTPStatus.BAD_REQUEST)
-        problem = as_problem(BadRequest("The request is not well formed."), str(uuid.uuid4())) | {"status": int(status)}
+        refusal = _REFUSALS.get(type(exc), _NOT_WELL_FORMED)
+        status = _STATUS.get(type(exc), refusal.status)
+        problem = as_problem(refusal, str(uuid.uuid4())) | {"status": int(status)}
         self.log.warning("request %s refused: %s", problem["request_id"], type(exc).__name__)
         body = strictjson.dumps(problem)
         head = (
