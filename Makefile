@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test evidence bench lint docs pictures dist clean
+.PHONY: help run test evidence bench mutants lint docs pictures dist clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -28,6 +28,11 @@ ROUNDS ?= 3
 SECONDS ?= 4
 bench: .venv/.dev ## measure how fast it is, as ratios within one run (about 10 minutes; see bench/README.md)
 	@$(BIN)/python -m bench --rounds $(ROUNDS) --seconds $(SECONDS)
+
+MUTANTS ?= 300
+SEED ?= 8
+mutants: .venv/.mutation ## do the tests notice when the code that trust rests on is changed? a seeded sample (about 20 minutes)
+	@$(BIN)/python -m soak.mutants --sample $(MUTANTS) --seed $(SEED)
 
 # The tests whose counts the evidence states; those of evidence, memo and notebook themselves would go in a circle.
 build/junit.xml: $(shell find src templates static tests -type f -not -name '*.pyc' -not -path '*.egg-info*') | .venv/.dev
@@ -64,3 +69,7 @@ clean: ## remove what can be made again; the instance folder stays
 .venv/.dev: $(SETUP) | .venv/bin/python
 	@echo "Installing what reviewapp and its tests need into .venv …"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]' && touch $@ .venv/.run
+
+.venv/.mutation: $(SETUP) | .venv/bin/python
+	@echo "Installing what makes mutants into .venv …"
+	@$(BIN)/python -m pip install --quiet --editable '.[mutation]' && touch $@ .venv/.dev .venv/.run

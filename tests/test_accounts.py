@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from reviewapp.accounts import Accounts, Client
 from reviewapp.errors import UsageError
 from reviewapp.store import Store
+from reviewapp.tables import sessions, sign_in_links
 
 from .conftest import Clock
 
@@ -102,3 +104,74 @@ def test_a_role_may_do_what_those_below_it_may() -> None:
         "review": [True, True, False],
         "admin": [True, True, True],
     }
+
+
+# ---- who is signed in, and signing them out -----------------------------------------------------------------------
+
+
+def test_an_operator_sees_who_is_signed_in_and_signs_them_out(accounts: Accounts, clock: Clock) -> None:
+    by_token = accounts.open_session(accounts.create_token("ann", "review")) or ""
+    by_link = accounts.redeem_link(accounts.create_link("ann", "admin")) or ""
+    other = accounts.open_session(accounts.create_token("bob", "submit")) or ""
+    link = accounts.create_link("ann", "admin")
+    shown = [(one["kind"], one["name"], one["role"], one["token_id"] is None) for one in accounts.signed_in()]
+    assert sorted(shown) == [
+        ("link", "ann", "admin", True),
+        ("session", "ann", "admin", True),
+        ("session", "ann", "review", False),
+        ("session", "bob", "submit", False),
+    ]
+    assert all("hash" not in one for one in accounts.signed_in())
+    assert accounts.sign_out("ann") == (2, 1)
+    assert [accounts.client_of_session(one) for one in (by_token, by_link)] == [None, None]
+    assert accounts.redeem_link(link) is None
+    assert accounts.client_of_session(other) == Client("bob", "submit")
+    with pytest.raises(UsageError, match="Nobody of this name"):
+        accounts.sign_out("ann")
+    clock.forward(hours=12)
+    assert accounts.signed_in() == []
+
+
+def test_who_signs_in_anew_leaves_no_session_behind(accounts: Accounts) -> None:
+    token = accounts.create_token("ann", "review")
+    first = accounts.open_session(token) or ""
+    second = accounts.open_session(token, instead=first) or ""
+    third = accounts.redeem_link(accounts.create_link("ann", "admin"), instead=second) or ""
+    assert len({first, second, third}) == 3
+    assert [accounts.client_of_session(one) for one in (first, second)] == [None, None]
+    assert accounts.client_of_session(third) == Client("ann", "admin")
+
+
+def test_a_sign_in_that_fails_ends_no_session(accounts: Accounts) -> None:
+    session = accounts.open_session(accounts.create_token("ann", "review")) or ""
+    assert accounts.open_session("ra_wrong", instead=session) is None
+    assert accounts.redeem_link("wrong", instead=session) is None
+    assert accounts.client_of_session(session) == Client("ann", "review")
+
+
+def test_sessions_and_links_that_are_over_are_cleared_away(accounts: Accounts, store: Store, clock: Clock) -> None:
+    token = accounts.create_token("ann", "review")
+    for _ in range(5):
+        accounts.end_session(accounts.open_session(token) or "")
+        accounts.create_link("ann", "admin")
+    accounts.open_session(token)
+    clock.forward(hours=12)
+    accounts.open_session(token)
+    with store.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(sessions)) == 1
+        assert connection.scalar(select(func.count()).select_from(sign_in_links)) == 0
+
+
+# ---- the clock ----------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_is_put_back_or_forward_ends_everything_at_its_time(accounts: Accounts, clock: Clock) -> None:
+    token = accounts.create_token("ann", "review", days=0.5)
+    session, link = accounts.open_session(token) or "", accounts.create_link("ann", "admin")
+    clock.forward(hours=-1)
+    assert accounts.client_of_token(token) == accounts.client_of_session(session) == Client("ann", "review")
+    clock.forward(days=1)
+    assert accounts.client_of_token(token) is accounts.client_of_session(session) is None
+    assert accounts.redeem_link(link) is None
+    clock.forward(days=-1, hours=1)
+    assert accounts.client_of_session(session) == Client("ann", "review")

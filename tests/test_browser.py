@@ -296,3 +296,51 @@ def test_the_check_for_everybody_finds_a_planted_mistake(opened: Open) -> None:
         found = " ".join(flaws(page))
     assert "label" in found
     assert "scrolls sideways" in found
+
+
+def test_hostile_text_runs_nothing_and_breaks_no_rule_of_the_policy(opened: Open, service: Service, token: str) -> None:
+    """The policy is never even asked: what was sent is text on every page."""
+    text = "\"'></textarea><script>stolen=1</script><img src=x onerror=stolen=1><style>*{color:red}</style>"
+    bearer = {"Authorization": f"Bearer {token}"}
+    asked = {**json.loads(service.curl["body"]), "reference": text}
+    asked["input"] = {**asked["input"], "subject": text, "body": text}
+    status, made, _ = service.call("POST", "/api/v1/predictions?explain=true&compare=true", asked, bearer)
+    assert status == 201
+    judged = {"verdict": "unsure", "note": text, "reasons": [text[:100]]}
+    assert service.call("PUT", f"/api/v1/predictions/{made['id']}/verdict", judged, bearer)[0] == 200
+    with opened() as page:
+        page.add_init_script("broken = []; addEventListener('securitypolicyviolation', e => broken.push(e.blockedURI))")
+        for path in (f"/history/{made['id']}", "/history", f"/what-if/{made['id']}?field=subject", f"/nothing/{text}"):
+            page.goto(path)
+            assert page.evaluate("[broken, typeof stolen]") == [[], "undefined"]
+
+
+def test_the_policy_stops_what_would_get_past_all_else(browser: Browser, base: str) -> None:
+    """Script, style, picture, frame and form put into a page by hand: none is run, loaded or sent."""
+    page = browser.new_context(base_url=base).new_page()
+    sent: list[str] = []
+    page.on("requestfinished", lambda request: sent.append(request.url))  # one that is stopped only fails
+    page.goto("/sign-in")
+    page.evaluate("""() => {
+        broken = []; addEventListener('securitypolicyviolation', e => broken.push(e.effectiveDirective));
+        const put = html => document.body.append(document.createRange().createContextualFragment(html));
+        put('<script>stolen = 1</' + 'script>');
+        put('<img src="x" onerror="stolen = 1">');
+        put('<img src="http://evil.example/x">');
+        put('<script src="http://evil.example/x"></' + 'script>');
+        put('<iframe src="http://evil.example/"></iframe>');
+        put('<style>body { color: red }</style>');
+        put('<p style="color: red">x</p>');
+        put('<base href="http://evil.example/">');
+        put('<object data="http://evil.example/"></object>');
+        put('<form action="http://evil.example/" id="away"></form>');
+        fetch('http://evil.example/').catch(() => 0);
+        document.getElementById('away').submit();
+    }""")
+    page.wait_for_function("broken.includes('form-action') && broken.includes('frame-src')")
+    found = set(page.evaluate("broken"))
+    assert {"script-src-elem", "script-src-attr", "img-src", "frame-src", "style-src-elem", "style-src-attr"} <= found
+    assert {"base-uri", "object-src", "form-action", "connect-src"} <= found
+    assert page.evaluate("typeof stolen") == "undefined"
+    assert [url for url in sent if not url.startswith(base)] == []
+    page.context.close()

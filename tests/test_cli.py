@@ -93,6 +93,29 @@ def test_a_token_is_printed_alone_and_once(run: Callable[..., Result]) -> None:
     )
 
 
+def test_an_operator_sees_who_is_signed_in_and_ends_it(run: Callable[..., Result], tmp_path: Path) -> None:
+    assert run("token", "sessions").stdout == ""
+    accounts = cli.make_parts(load_settings({"instance": tmp_path / "instance"})).accounts
+    session = accounts.open_session(accounts.create_token("ann", "review")) or ""
+    link = accounts.create_link("ann", "admin")
+    by_link = accounts.redeem_link(accounts.create_link("bob", "submit")) or ""
+    unused, of_ann, of_bob = run(
+        "token", "sessions"
+    ).stdout.splitlines()  # by name, and what ends first before the rest
+    assert unused.split()[:3] == ["link", "admin", "ann"]
+    assert of_ann.endswith(f"by token {accounts.tokens()[0]['id']}")
+    assert of_bob.split()[:3] == ["session", "submit", "bob"]
+    assert of_bob.endswith("by link")
+    assert not [secret for secret in (session, link, by_link) if secret in of_ann + unused + of_bob]
+    assert run("token", "sign-out", "ann").stdout == "Ended: 1 session, 1 link.\n"
+    assert accounts.client_of_session(session) is None
+    assert accounts.redeem_link(link) is None
+    assert accounts.client_of_session(by_link) is not None
+    again = run("token", "sign-out", "ann")
+    assert again.exit_code == 2
+    assert again.stderr.startswith("reviewapp: Nobody of this name is signed in")
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -12,6 +12,11 @@ from reviewapp.errors import ContractError
 
 from .conftest import EVERY_KIND
 
+MARKED = Contract(
+    name="marked",
+    fields=(Field(name="rooms", kind="integer", nullable=True, missing=("?", "n/a")),),
+    outcome=Outcome(name="price", task="regression", maximum=9),
+)
 REGRESSION = Contract(
     name="price",
     fields=(Field(name="rooms", kind="number"),),
@@ -19,7 +24,7 @@ REGRESSION = Contract(
 )
 
 
-@pytest.mark.parametrize("contract", [EVERY_KIND, REGRESSION], ids=lambda c: c.name)
+@pytest.mark.parametrize("contract", [EVERY_KIND, REGRESSION, MARKED], ids=lambda c: c.name)
 def test_a_contract_survives_being_written_and_read(contract: Contract) -> None:
     document = json.loads(json.dumps(contract.as_json()))
     again = Contract.from_json(document)
@@ -31,6 +36,12 @@ def test_the_document_is_a_json_schema_that_other_tools_take() -> None:
     Draft202012Validator.check_schema(EVERY_KIND.as_json())
     Draft202012Validator.check_schema(EVERY_KIND.outcome.as_schema())
     Draft202012Validator.check_schema(REGRESSION.outcome.as_schema())
+    assert REGRESSION.outcome.as_schema()["properties"]["value"] == {"type": "number", "minimum": 0}
+    assert MARKED.outcome.as_schema()["properties"]["value"] == {"type": "number", "maximum": 9}
+
+
+def test_a_date_format_is_said_as_people_write_it() -> None:
+    assert [field.date_words for field in EVERY_KIND.fields if field.name == "日付"] == ["DD.MM.YYYY"]
 
 
 def test_every_property_has_a_type_and_null_is_a_second_one() -> None:
@@ -82,6 +93,17 @@ def set_at(path: str, value: Any) -> Any:
         (set_at("properties|day|x-reviewapp-date-format", "%H"), "date format"),
         (set_at("properties|day|x-reviewapp-seen", {"minimum": "1.1.20", "maximum": "2"}), "date format"),
         (lambda document: document["required"].remove("text"), "allow null"),
+        (set_at("properties|class|x-reviewapp-missing", "?"), "lists of texts"),
+        (set_at("properties|class|x-reviewapp-seen", {"values": "a"}), "lists of texts"),
+        (set_at("title", 3), "title and description are texts"),
+        (set_at("description", ["a"]), "title and description are texts"),
+        (set_at("x-reviewapp-missing", "?"), "list of different texts"),
+        (set_at("x-reviewapp-missing", ["?", "?"]), "list of different texts"),
+        (set_at("x-reviewapp-output|title", 3), "name, title and unit are texts"),
+        (set_at("x-reviewapp-output|minimum", True), "the smaller one first"),
+        (set_at("x-reviewapp-output|minimum", 1e30), "the smaller one first"),
+        (set_at("x-reviewapp-output|missing", ["?", "?"]), "missing is a list of different texts"),
+        (set_at("x-reviewapp-output|task", "regression"), "no labels"),
     ],
 )
 def test_an_edited_contract_that_cannot_be_used_is_refused_with_the_place(edit: Any, names: str) -> None:

@@ -61,11 +61,11 @@ def test_every_dependency_is_pinned() -> None:
 
 
 ORDER = """
-errors places config strictjson csvfiles stages joining |
+errors places config strictjson csvfiles stages logs joining |
 dates contract | schemas samples forms frames difference policy |
 rules rulelist calibration transformers estimators trust release | engine |
 explain prediction adapter bulk tables statements store search finding filters desk reviews ledger export registry
-accounts uploads openapi marking wording snippets |
+attempts accounts uploads openapi marking wording snippets |
 evaluation golden monitoring reliance building | triage | evidence |
 parts | protocol security | lookups | api ui worker server | factory | cli | __main__
 """

@@ -19,7 +19,7 @@ from reviewapp.store import Store, Turn
 from reviewapp.tables import idempotency_keys, predictions, probe, queue
 
 from .conftest import Clock
-from .test_joining import LONG, until, until_waiting
+from .test_joining import LONG, until_waiting
 from .test_ledger import prediction
 
 
@@ -215,12 +215,13 @@ def test_calls_wait_for_their_turn_once_and_not_one_after_the_other(
 ) -> None:
     """The one that leads hears that the ledger is locked; all that wait behind it hear it with it."""
     tries = []
+    turn = ledger._keep._turn
 
     @contextmanager
-    def locked() -> Iterator[Connection]:
+    def locked() -> Iterator[Turn]:
         tries.append(1)
-        until(lambda: len(ledger._keep._waiting) == 3)
-        raise StoreBusy("locked", retry_after=1)
+        with turn():  # it comes once all wait
+            raise StoreBusy("locked", retry_after=1)
         yield
 
     monkeypatch.setattr(ledger._keep, "_turn", locked)

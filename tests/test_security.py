@@ -1,159 +1,26 @@
-"""Every route says who may call it, and the table below says the same; browsers get no room for other sites."""
+"""Sessions of the pages end when they should, and a browser gets no room for other sites; see also test_access."""
 
-import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
 from reviewapp.factory import create_app
-from reviewapp.parts import Parts
-from reviewapp.security import COOKIE, check_guards
-
-TABLE = {  # who may call what; a route that is not here fails the test below
-    "POST /api/v1/predictions": "submit",
-    "POST /api/v1/predictions/batch": "submit",
-    "POST /api/v1/predictions/bulk": "submit",
-    "GET /api/v1/predictions/<prediction_id>": "submit",
-    "GET /api/v1/predictions": "review",
-    "PUT /api/v1/predictions/<prediction_id>/verdict": "review",
-    "DELETE /api/v1/predictions/<prediction_id>/verdict": "review",
-    "POST /api/v1/queue/next": "review",
-    "POST /api/v1/queue/<prediction_id>/skip": "review",
-    "GET /api/v1/contract": "everybody",
-    "GET /api/v1/openapi.json": "everybody",
-    "GET /api/v1/releases": "submit",
-    "GET /api/v1/releases/active": "submit",
-    "POST /api/v1/releases/<int:version>/promote": "admin",
-    "POST /api/v1/releases/rollback": "admin",
-    "GET /api/v1/monitor": "review",
-    "GET /livez": "everybody",
-    "GET /readyz": "everybody",
-    "GET /": "submit",
-    "POST /": "submit",
-    "GET /history": "review",
-    "GET /history.csv": "review",
-    "GET /history.jsonl": "review",
-    "GET /history/<prediction_id>": "submit",
-    "POST /history/<prediction_id>/verdict": "review",
-    "POST /history/<prediction_id>/verdict/withdraw": "review",
-    "GET /queue": "review",
-    "POST /queue/next": "review",
-    "POST /queue/<prediction_id>/verdict": "review",
-    "POST /queue/<prediction_id>/skip": "review",
-    "POST /queue/<prediction_id>/undo": "review",
-    "GET /what-if/<prediction_id>": "submit",
-    "POST /what-if/<prediction_id>": "submit",
-    "GET /contract": "everybody",
-    "GET /monitor": "review",
-    "GET /releases": "submit",
-    "GET /releases/<int:version>/promote": "admin",
-    "POST /releases/<int:version>/promote": "admin",
-    "GET /releases/rollback": "admin",
-    "POST /releases/rollback": "admin",
-    "GET /evidence": "submit",
-    "GET /evidence/<name>": "submit",
-    "GET /upload": "submit",
-    "POST /upload": "submit",
-    "GET /upload/template.csv": "submit",
-    "GET /upload/<upload_id>": "submit",
-    "POST /upload/<upload_id>/continue": "submit",
-    "GET /upload/<upload_id>/answers.csv": "submit",
-    "GET /sign-in": "everybody",
-    "POST /sign-in": "everybody",
-    "POST /sign-out": "everybody",
-    "GET /static/<path:filename>": "everybody",
-}
-WHO = ("nobody", "garbage", "expired", "revoked", "submit", "review", "admin")
+from reviewapp.parts import EXTENSION, Parts
+from reviewapp.security import COOKIE, SESSION_LIFE, needs
 
 
-def routes(app: Flask) -> list[str]:
-    return [
-        f"{method} {rule.rule}"
-        for rule in app.url_map.iter_rules()
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-    ]
-
-
-def test_the_table_names_every_route(app: Flask) -> None:
-    """A page and its JSON twin are one view, so one guard."""
-    twins = {
-        f"GET {'/' if path == '/index' else path}"
-        for path in re.findall(r"^GET (.*)\.json$", "\n".join(routes(app)), re.M)
-    }
-    plain = [route for route in routes(app) if not route.endswith(".json") or route == "GET /api/v1/openapi.json"]
-    assert sorted(TABLE) == sorted(plain)
-    assert twins - {"GET /api/v1/openapi"} <= set(TABLE)
-
-
-@pytest.fixture
-def headers(parts: Parts, auth: Any) -> dict[str, dict[str, str]]:
-    known = {who: auth(who) for who in ("submit", "review", "admin")}
-    known |= {"nobody": {}, "garbage": {"Authorization": "Bearer \xff nothing"}, "expired": auth("admin", days=1e-9)}
-    known["revoked"] = auth("admin", name="revoked")
-    [row] = [row for row in parts.accounts.tokens() if row["name"] == "revoked"]
-    parts.accounts.revoke_token(row["id"])
-    return known
-
-
-@pytest.mark.parametrize("route", TABLE)
-def test_a_route_lets_in_just_whom_the_table_says(app: Flask, headers: Any, route: str) -> None:
-    method, path = route.split(" ")
-    path = (
-        path.replace("<int:version>", "999")
-        .replace("<prediction_id>", "nothing")
-        .replace("<upload_id>", "nothing")
-        .replace("<path:filename>", "x")
-        .replace("<name>", "x")
-    )
-    let_in = {}
-    for who in WHO:
-        response = app.test_client().open(path, method=method, headers={"Accept": "application/json", **headers[who]})
-        let_in[who] = response.status_code not in (401, 403)
-        if who in ("nobody", "garbage", "expired", "revoked") and not let_in[who]:
-            assert response.status_code == 401
-            assert response.headers["WWW-Authenticate"] == "Bearer"
-    if route == "POST /sign-in":  # open to everybody, but this is no token
-        assert not any(let_in.values())
-        return
-    least = WHO.index(TABLE[route]) if TABLE[route] in WHO else 0
-    assert let_in == {who: i >= least for i, who in enumerate(WHO)}
-
-
-def test_a_route_without_a_guard_stops_the_start(app: Flask) -> None:
-    app.view_functions["open.door"] = lambda: "in"
-    with pytest.raises(RuntimeError, match=r"open\.door"):
-        check_guards(app)
-
-
-@pytest.fixture
-def session(app: Flask, parts: Parts) -> Any:
+def sign_in(app: Flask, parts: Parts, role: str = "admin", name: str = "ann") -> FlaskClient:
     client = app.test_client()
-    token = parts.accounts.create_token("ann", "admin")
-    assert client.post("/sign-in", data={"token": token}).status_code == 303
+    assert client.post("/sign-in", data={"token": parts.accounts.create_token(name, role)}).status_code == 303
     return client
 
 
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        ({}, 422),
-        ({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 422),
-        ({"Sec-Fetch-Site": "none"}, 422),
-        ({"Origin": "http://localhost"}, 422),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Origin": "http://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
-    ],
-)
-def test_a_change_sent_by_another_sites_page_is_refused(session: Any, sent: dict, status: int) -> None:
-    assert session.post("/", data={}, headers=sent).status_code == status
-
-
-def test_the_session_of_a_page_opens_no_door_of_the_api(session: Any, parts: Parts) -> None:
-    assert session.get("/").status_code == 200
-    assert session.get("/api/v1/releases").status_code == 401
+def secret(client: FlaskClient) -> str:
+    kept = client.get_cookie(COOKIE)
+    return "" if kept is None else kept.value
 
 
 def test_the_cookie_is_out_of_reach_for_scripts_and_other_sites(app: Flask, parts: Parts) -> None:
@@ -165,6 +32,8 @@ def test_the_cookie_is_out_of_reach_for_scripts_and_other_sites(app: Flask, part
         assert cookie.startswith(f"{COOKIE}=")
         assert "HttpOnly" in cookie
         assert "SameSite=Lax" in cookie
+        assert f"Max-Age={int(SESSION_LIFE.total_seconds())}" in cookie  # as long as the server keeps the session
+        assert "Path=/" in cookie
         assert ("Secure" in cookie) is secure
         assert token not in cookie
     assert app.test_client().get(f"/sign-in?link={link}").status_code == 303
@@ -188,3 +57,90 @@ def test_with_sign_in_off_everybody_is_admin_on_loopback(tmp_path: Any, release:
     assert client.get("/").status_code == 200
     assert client.get("/api/v1/predictions").status_code == 200
     app.extensions["reviewapp"].store.close()
+
+
+# ---- sessions -----------------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_never_one_that_the_browser_came_with(app: Flask, parts: Parts) -> None:
+    """Fixation: a cookie planted before signing in opens nothing, and what was open before is over after it."""
+    client = app.test_client()
+    client.set_cookie(COOKIE, "planted")
+    client.post("/sign-in", data={"token": parts.accounts.create_token("ann", "admin")})
+    first = secret(client)
+    assert first != "planted"
+    client.get(f"/sign-in?link={parts.accounts.create_link('owner', 'admin')}")
+    assert secret(client) not in ("planted", first)
+    for old in ("planted", first):
+        other = app.test_client()
+        other.set_cookie(COOKIE, old)
+        assert other.get("/").status_code == 303
+    assert client.get("/").status_code == 200
+
+
+def test_a_sign_in_that_fails_leaves_who_is_in_as_they_are(app: Flask, parts: Parts) -> None:
+    client = sign_in(app, parts)
+    assert client.post("/sign-in", data={"token": "ra_wrong"}).status_code == 401
+    assert client.get("/").status_code == 200
+
+
+def test_signing_out_forgets_the_cookie_here_and_ends_the_session_there(app: Flask, parts: Parts) -> None:
+    client = sign_in(app, parts)
+    old = secret(client)
+    response = client.post("/sign-out")
+    assert response.headers["Set-Cookie"].startswith(f"{COOKIE}=; Expires=Thu, 01 Jan 1970")
+    assert client.get_cookie(COOKIE) is None
+    assert parts.accounts.client_of_session(old) is None
+    assert client.post("/sign-out").status_code == 303  # once more, signed out
+
+
+def test_a_role_that_is_taken_away_counts_at_once(app: Flask, parts: Parts) -> None:
+    """A lower role is a new token; the old one, and each session that it opened, is over with the next request."""
+    client = sign_in(app, parts, "admin")
+    assert client.get("/releases/rollback").status_code != 403
+    parts.accounts.revoke_token(parts.accounts.tokens()[0]["id"])
+    assert client.get("/releases/rollback").status_code == 303
+    client = sign_in(app, parts, "submit")
+    assert client.get("/releases/rollback").status_code == 403
+
+
+def test_an_operator_ends_the_session_of_a_link_at_once(page: FlaskClient, parts: Parts) -> None:
+    assert page.get("/").status_code == 200
+    assert parts.accounts.sign_out("owner") == (1, 0)
+    assert page.get("/").status_code == 303
+
+
+def test_behind_a_proxy_the_cookie_is_secure_and_lies_below_its_path(tmp_path: Path) -> None:
+    app = create_app({"instance": tmp_path, "proxies": 1})
+    parts = app.extensions[EXTENSION]
+    sent = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/review", "X-Forwarded-Host": "localhost"}
+    token = parts.accounts.create_token("ann", "admin")
+    given = app.test_client().post("/sign-in", data={"token": token}, headers=sent)
+    assert given.headers["Location"] == "/review/"
+    for mark in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/review"):
+        assert mark in given.headers["Set-Cookie"].split("; ")
+    taken = app.test_client().post("/sign-out", headers=sent)
+    assert "Path=/review" in taken.headers["Set-Cookie"].split("; ")
+    parts.store.close()
+
+
+def test_a_role_that_is_not_there_cannot_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="no such role"):
+        needs("root")
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://localhost/livez", 200),
+        ("http://evil.example/livez", 400),
+        ("http://localhost@evil.example/livez", 400),
+        ("http://evil.example", 400),
+        ("http://[/livez", 400),
+        ("/livez?to=http://evil.example/", 200),
+        ("/x://evil.example", 200),  # a path, whatever it looks like
+    ],
+)
+def test_a_host_in_the_target_counts_as_the_one_that_is_asked(app: Flask, target: str, status: int) -> None:
+    """RFC 9112, 3.2.2: it wins over the Host header."""
+    assert app.test_client().get("/livez", environ_overrides={"RAW_URI": target}).status_code == status

@@ -368,7 +368,7 @@ def evidence(data: Path | None, quick: bool, check: bool) -> None:
 
 @main.group()
 def token() -> None:
-    """Make, list and revoke API tokens."""
+    """Make, list and revoke API tokens; see who is signed in on the pages, and sign them out."""
 
 
 @token.command("create")
@@ -394,6 +394,22 @@ def revoke_token(token_id: str) -> None:
     """End the token with the id that `token list` shows, at once."""
     _parts().accounts.revoke_token(token_id)
     click.echo("Revoked.")
+
+
+@token.command("sessions")
+def list_sessions() -> None:
+    """List who is signed in on the pages, and the sign-in links not used yet; never the secrets."""
+    for one in _parts().accounts.signed_in():
+        by = f"by token {one['token_id']}" if one["token_id"] else "by link" if one["kind"] == "session" else "not used"
+        click.echo(f"{one['kind']:<9}{one['role']:<7}{one['name']:<20}until {one['expires_at']}  {by}")
+
+
+@token.command("sign-out")
+@click.argument("name")
+def sign_out(name: str) -> None:
+    """End every page session and unused sign-in link of NAME, at once; `token revoke` ends their tokens."""
+    ended, links = _parts().accounts.sign_out(name)
+    click.echo(f"Ended: {ended} session{'s' * (ended != 1)}, {links} link{'s' * (links != 1)}.")
 
 
 @main.command()

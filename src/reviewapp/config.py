@@ -17,8 +17,9 @@ PREFIX = "REVIEWAPP_"
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
-def _row(default: Any, read: Callable[[str], Any], shown: str, text: str) -> Any:
-    return field(default=default, metadata={"read": read, "default": shown, "help": text})
+def _row(default: Any, read: Callable[[str], Any], shown: str, text: str, *, secret: bool = False) -> Any:
+    """Return the field of a setting; what may hold a secret is not shown where the settings are."""
+    return field(default=default, metadata={"read": read, "default": shown, "help": text}, repr=not secret)
 
 
 def _positive(text: str) -> int:
@@ -69,8 +70,9 @@ class Settings:
 
     instance: Path = _row(None, Path, "`instance/`", "Folder of the database, the releases and the secrets.")
     database_url: str = _row(
-        "", str, "SQLite in the instance folder", "URL of the ledger; this version takes `sqlite:///…` only."
-    )
+        "", str, "SQLite in the instance folder", "URL of the ledger; this version takes `sqlite:///…` only.",
+        secret=True,
+    )  # fmt: skip
     releases: Path = _row(None, Path, "`releases/` in the instance folder", "Folder that holds the releases.")
     hosts: tuple[str, ...] = _row(
         LOOPBACK_NAMES, _names, "loopback names", "`Host` values that are answered, separated by commas."

@@ -200,7 +200,7 @@ class Field:
         missing = schema.get("x-reviewapp-missing", [])
         if not isinstance(missing, list) or not isinstance(seen.get("values", []), list):
             raise ContractError(f"{where}: x-reviewapp-missing, and the values seen, are lists of texts.")
-        examples = schema.get("examples", [None])
+        examples = schema.get("examples")
         low, high = schema.get("minimum"), schema.get("maximum")
         return cls(
             name=name,
@@ -432,7 +432,7 @@ class Contract:
         if not isinstance(document, Mapping):
             raise ContractError("A contract is a JSON object (JSON Schema 2020-12 of one input object).")
         properties, required = document.get("properties"), document.get("required", [])
-        output, name = document.get("x-reviewapp-output"), document.get("$id", "")
+        output, name = document.get("x-reviewapp-output"), document.get("$id")
         if document.get("$schema") != DIALECT or document.get("type") != "object":
             raise ContractError(f"A contract has '$schema': '{DIALECT}' and 'type': 'object'.")
         if not isinstance(properties, Mapping) or not isinstance(required, list):

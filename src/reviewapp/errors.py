@@ -16,6 +16,7 @@ ReviewappError                      500  internal-error
 ├── UnsupportedMediaType            415  unsupported-media-type
 ├── InvalidInput                    422  invalid-input
 ├── KeyReused                       422  idempotency-key-reused
+├── TooManyRequests                 429  too-many-requests
 ├── ModelBroken                     500  model-broken
 ├── NotReady                        503  not-ready
 │   └── StoreBusy                   503  store-busy
@@ -184,6 +185,12 @@ class KeyReused(ReviewappError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "idempotency-key-reused"
     title = "This Idempotency-Key belongs to another request"
+
+
+class TooManyRequests(ReviewappError):
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "too-many-requests"
+    title = "Too many requests of this kind"
 
 
 class ModelBroken(ReviewappError):

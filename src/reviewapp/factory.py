@@ -1,6 +1,6 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config stages            what can go wrong, where things lie, settings, timing
+0 errors places config stages logs       what can go wrong, where things lie, settings, timing, the log
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
@@ -11,7 +11,8 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 bulk                                   whole files: each row a request of its own
 3 tables statements store desk reviews   keeping: predictions, what waits, what was said of them,
-  ledger registry accounts uploads       the live release, who may do what, files sent on a page
+  ledger registry attempts accounts      the live release, who may do what, files sent on a page
+  uploads
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
@@ -39,7 +40,7 @@ from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from . import places, protocol, security
+from . import logs, places, protocol, security
 from .accounts import Accounts
 from .adapter import ModelAdapter
 from .api import api, health
@@ -80,6 +81,7 @@ class _Service(Flask):
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Return the app. `config` overrides settings by name (`instance`, `bind` …); nothing of a release is loaded."""
     settings = load_settings(config)
+    logs.write_one_line_an_event()
     app = _Service(
         "reviewapp",
         template_folder=str(places.folder("templates")),

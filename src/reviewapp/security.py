@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from flask import Flask, Request, current_app, g, request
 from werkzeug.wrappers import Response
 
-from .accounts import ROLES, Client
+from .accounts import ROLES, SESSION_LIFE, Client
 from .errors import BadRequest, Forbidden, Unauthenticated
 from .parts import Parts
 
@@ -34,6 +33,7 @@ _HEADERS = [
 ]
 
 _PORT = re.compile(r":[0-9]*$")
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # the target of a request that names its host there
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -64,8 +64,8 @@ def check_host(asked: Request, hosts: Collection[str]) -> None:
     Werkzeug's own TRUSTED_HOSTS cannot name an IPv6 address.
     """
     environ = asked.environ
-    target = environ.get("RAW_URI", "")
-    host = urlsplit(target).netloc if "://" in target.partition("?")[0] else environ.get("HTTP_HOST", "")
+    absolute = _ABSOLUTE.match(environ.get("RAW_URI", ""))
+    host = absolute[1] if absolute else environ.get("HTTP_HOST", "")
     if _PORT.sub("", host).lower() not in hosts:
         raise foreign_host()
 
@@ -124,13 +124,16 @@ def _client(parts: Parts, asked: Request) -> Client | None:
 
 
 def _check_origin(asked: Request) -> None:
-    """Refuse a change that another site's page sent along with our cookie (Sec-Fetch-Site, else Origin)."""
+    """Refuse a change that another site's page sent along with our cookie (Sec-Fetch-Site, else Origin).
+
+    Every browser sends one of them with a change; who sends neither is no browser, and nobody's cookie is misused.
+    """
     site = asked.environ.get("HTTP_SEC_FETCH_SITE")
     origin = asked.environ.get("HTTP_ORIGIN")
     if site is not None:
         same = site in ("same-origin", "none")
     else:
-        same = origin is None or urlsplit(origin).netloc == asked.host
+        same = origin is None or origin == f"{asked.scheme}://{asked.host}"
     if not same:
         raise Forbidden("This change was sent by the page of another site.")
 
@@ -154,9 +157,14 @@ def forbid_caches(response: Response) -> None:
 
 
 def keep_session(response: Response, secret: str) -> None:
+    """Give the browser its session, for as long as the server keeps it.
+
+    Lax, so that a link in a mail or a ticket opens its page; each change is held to come from our own pages.
+    """
     response.set_cookie(
-        COOKIE, secret, httponly=True, samesite="Lax", secure=request.is_secure, path=request.root_path or "/"
-    )
+        COOKIE, secret, max_age=SESSION_LIFE, httponly=True, samesite="Lax", secure=request.is_secure,
+        path=request.root_path or "/",
+    )  # fmt: skip
 
 
 def drop_session(response: Response) -> None:

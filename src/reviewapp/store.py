@@ -164,6 +164,7 @@ def _sqlite_engine(url: str, path: Path, until: Callable[[], float], *, read_onl
     engine = create_engine(
         url,
         module=dbapi2,
+        hide_parameters=True,  # what is kept is no business of the log's
         poolclass=QueuePool,
         pool_size=POOL,
         max_overflow=0,

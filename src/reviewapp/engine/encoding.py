@@ -3,8 +3,8 @@
 scikit-learn's own way takes a DataFrame apart, checks it and puts it together again at each step, which costs
 milliseconds for a single row. Here each step is compiled once into a function on one of three forms: `Cells` (values as
 they were asked), `Dense` (numbers), `Sparse` (few numbers of many columns, as words are). STEPS is the table of what is
-known; the first step that is not raises NotCompiled. Nothing here is trusted for being written: parity.py compares the
-answers with those of scikit-learn.
+known; what is not is called itself, with an array, and raises NotCompiled where it has no `transform` or takes none.
+Nothing here is trusted for being written: parity.py compares the answers with those of scikit-learn.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from .forms import (
 
 
 def step_of(fitted: Any) -> Step:
-    """Return a fitted transformer as a function; raise NotCompiled where it is none of STEPS."""
+    """Return a fitted transformer as a function; raise NotCompiled where it cannot be one."""
     if fitted is None or (isinstance(fitted, str) and fitted == "passthrough"):
         return _unchanged
     make = STEPS.get(type(fitted))

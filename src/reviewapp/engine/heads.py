@@ -66,7 +66,12 @@ def is_of_trees(fitted: Any) -> bool:
 
 
 def _pipeline(fitted: Pipeline) -> Head:
-    steps, head = [step_of(step) for _, step in fitted.steps[:-1]], head_of(fitted[-1])
+    return _behind_steps(fitted, head_of(fitted[-1]))
+
+
+def _behind_steps(fitted: Pipeline, head: Head) -> Head:
+    """Return a head behind the steps of a pipeline but its last."""
+    steps = [step_of(step) for _, step in fitted.steps[:-1]]
 
     def run(form: Form) -> Dense:
         for step in steps:
@@ -179,14 +184,7 @@ def _fold(one: Any) -> Head:
 def decisions_of(fitted: Any) -> Head:
     """Return the decision function of a fitted classifier: shape (rows,) for two labels, else (rows, labels)."""
     if isinstance(fitted, Pipeline):
-        steps, last = [step_of(step) for _, step in fitted.steps[:-1]], decisions_of(fitted[-1])
-
-        def run(form: Form) -> Dense:
-            for step in steps:
-                form = step(form)
-            return last(form)
-
-        return run
+        return _behind_steps(fitted, decisions_of(fitted[-1]))
     if type(fitted) in DECISIONS:
         scores = Sums(fitted.coef_.T, fitted.intercept_).of
         return lambda form: _one_column(scores(form))

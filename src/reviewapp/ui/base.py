@@ -83,8 +83,8 @@ def _belongs_to(address: str, module: str) -> bool:
 def _twin() -> str | None:
     """Return the address of what is shown as JSON, where it has one."""
     rule = request.url_rule
-    if rule is None or request.method != "GET" or rule.rule not in _with_twin:
-        return None
+    if rule is None or request.method != "GET" or rule.rule not in _with_twin or "link" in request.args:
+        return None  # also where the address holds a sign-in link, which no page repeats
     query = request.query_string.decode("latin-1")
     return f"{request.root_path}{_twin_of(request.path)}{f'?{query}' if query else ''}"
 
