@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import shutil
 import socket
@@ -25,6 +26,7 @@ MARKS = [  # CI installs it, and fails where a test was skipped
     pytest.mark.server,
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed here; `apt install nginx-light` brings it"),
 ]
+PATIENCE = 300.0  # a bound, not a promise: on a machine under load a restart takes long, and callers wait through it
 _MAIN = """{user}
 worker_processes 1;
 daemon off;
@@ -139,6 +141,8 @@ class Proxied(Service):
         if self.prefix:
             values['set $reviewapp_prefix "";'] = f'set $reviewapp_prefix "{self.prefix}";'
             values["include reviewapp/locations.conf;"] = "include reviewapp/locations-subpath.conf;"
+        proxy = self.folder / "reviewapp" / "proxy.conf"
+        proxy.write_text(put_in(proxy.read_text(), {"proxy_read_timeout 60s": f"proxy_read_timeout {PATIENCE:.0f}s"}))
         site = put_in((SHIPPED / "reviewapp.conf").read_text(), values)
         (self.folder / "reviewapp.conf").write_text(site)
         user = "user root;" if os.geteuid() == 0 else ""  # else its workers could not read the folder
@@ -174,6 +178,13 @@ class Proxied(Service):
             return self.call("GET", f"{self.prefix}/readyz", fresh=True)[0] == 200
         except OSError:
             return False
+
+    def _connection(self, fresh: bool) -> http.client.HTTPConnection:
+        connection = super()._connection(fresh)
+        connection.timeout = PATIENCE
+        if connection.sock is not None:
+            connection.sock.settimeout(PATIENCE)
+        return connection
 
     @property
     def nginx_log(self) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from reviewapp.cli import main
 from reviewapp.config import Settings, load_settings
-from reviewapp.errors import NotReady, as_problem
+from reviewapp.errors import NotReady, ReviewappError, as_problem
 from reviewapp.ledger import Ledger
 from reviewapp.parts import Parts
 from reviewapp.server import LONGEST_LINE, gunicorn_settings
@@ -139,12 +139,18 @@ def test_the_proxys_own_problems_are_shaped_as_the_services_and_documented() -> 
     documented = (ROOT / "docs" / "problems.md").read_text()
     bodies = re.findall(r"return (\d+) '(.*)';", (NGINX / "problems.conf").read_text())
     assert len(bodies) == 12
+    kinds, titles = [ReviewappError], {}
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        titles[kind.slug] = kind.title
     for status, body in bodies:
         problem = json.loads(body)
         assert problem["status"] == int(status)
         assert list(problem) == list(as_problem(NotReady(""), ""))
         assert f"`{problem['type'].removeprefix('/problems/')}`" in documented
         assert status in documented
+        slug = problem["type"].removeprefix("/problems/")
+        assert slug == "no-answer" or problem["title"] == titles[slug]
 
 
 # ---- container --------------------------------------------------------------------------------------------------
