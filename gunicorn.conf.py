@@ -2,8 +2,8 @@
 
 import os
 
-from reviewapp.config import load_settings
-from reviewapp.server import NUMERIC_THREADS, gunicorn_settings
+from reviewapp.config import NUMERIC_THREADS, load_settings
+from reviewapp.server import gunicorn_settings
 
 # Before NumPy is loaded by the next line. The code is loaded here, not in each worker: they share its memory, and a
 # worker that was killed is back at once; new code needs a restart, not a reload. A release is not loaded here: a model

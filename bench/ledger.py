@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import func, select, text
 
 from reviewapp.adapter import ModelAdapter
+from reviewapp.chain import linked
 from reviewapp.ledger import Ledger
 from reviewapp.prediction import Call
 from reviewapp.release import read
@@ -18,7 +19,7 @@ from .releases import Served
 
 FILE = "reviewapp.sqlite3"
 STEP = 20  # copies of all that was recorded, in one transaction
-PLAIN = [column.name for column in predictions.c if column.name not in ("seq", "id", "created_at")]
+PLAIN = [column.name for column in predictions.c if column.name not in ("seq", "id", "created_at", "seal")]
 
 # Ids and times are in the order of the rows, as those that the service makes are, and before them.
 COPY = f"""
@@ -49,5 +50,5 @@ def _multiply(store: Store, rows: int) -> None:
         count, last = connection.execute(select(func.count(), func.max(predictions.c.seq))).one()
     copies = -(-rows // count) - 1
     for first in range(0, copies, STEP):
-        with store.writing() as connection:
+        with store.writing() as connection, linked(connection, "predictions"):
             connection.execute(text(COPY), {"first": first, "end": min(first + STEP, copies), "last": last})

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reviewapp.config import NUMERIC_THREADS
 from reviewapp.evidence.tables import Row
-from reviewapp.server import NUMERIC_THREADS
 
 from . import ledger
 from .load import LoadFailed, Report, told

@@ -2,7 +2,7 @@
 
 import os
 
-from reviewapp.server import NUMERIC_THREADS
+from reviewapp.config import NUMERIC_THREADS
 
 os.environ.update(NUMERIC_THREADS)
 for _name in [name for name in os.environ if name.startswith("REVIEWAPP_")]:

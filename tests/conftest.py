@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
 from playwright.sync_api import Browser, expect
 
-from reviewapp import estimators
+from reviewapp import estimators, proof, proving
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.contract import Contract, Field, Outcome
@@ -25,11 +25,13 @@ from reviewapp.evidence.pack import source_digest
 from reviewapp.evidence.testruns import SOURCE
 from reviewapp.factory import create_app
 from reviewapp.parts import EXTENSION, Parts
+from reviewapp.proof import Proofs
 from reviewapp.registry import Registry
 from reviewapp.release import Release, ReleaseId
 from reviewapp.samples import example_record, valid_record
 from reviewapp.store import Store
 from reviewapp.triage import build as triage
+from reviewapp.trust import TrustedTypes
 
 from .browser import Open, started, watched
 from .conformance import CheckedClient
@@ -139,6 +141,29 @@ def store(tmp_path: Path, empty_database: Path) -> Iterator[Store]:
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def proved_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load what must be proved in the process of the test, which takes less; test_proof.py starts the real one.
+
+    Types of an operator's own are imported here already, so for them it is the real one, too.
+    """
+    in_child = proof.in_child
+
+    def here(folder: Path, digest: str, instance: Path, seconds: int = 0) -> int:
+        prove = in_child if TrustedTypes(instance).folders() else proving.accept
+        return prove(folder, digest, instance)
+
+    monkeypatch.setattr(proof, "in_child", here)
+
+
+@pytest.fixture(scope="session")
+def proven(tmp_path_factory: pytest.TempPathFactory, release: Release, releases_root: Path) -> Path:
+    """The folder that says that the default release was shown to load."""
+    instance = tmp_path_factory.mktemp("proven")
+    Proofs(instance).demand(releases_root / str(release.id), release.id.digest)
+    return instance / proof.FOLDER
+
+
 @pytest.fixture(scope="session")
 def unpack_once() -> Callable[..., Any]:
     return cache(estimators.load)
@@ -151,13 +176,14 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> BytecodeCache:
 
 @pytest.fixture
 def app(
-    tmp_path: Path, release: Release, releases_root: Path, live_database: Path,
+    tmp_path: Path, release: Release, releases_root: Path, live_database: Path, proven: Path,
     unpack_once: Callable[..., Any], compiled: BytecodeCache, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Flask]:  # fmt: skip
     """The app on a database of its own; model file and templates are read once for all tests."""
     monkeypatch.setattr(estimators, "load", unpack_once)
     (tmp_path / "instance").mkdir()
     shutil.copy(live_database, tmp_path / "instance" / "reviewapp.sqlite3")
+    shutil.copytree(proven, tmp_path / "instance" / proof.FOLDER)
     app = create_app({"instance": tmp_path / "instance", "releases": releases_root})
     app.jinja_env.bytecode_cache = compiled
     app.test_client_class = CheckedClient

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
+from reviewapp.chain import linked
 from reviewapp.config import load_settings
 from reviewapp.factory import make_parts
 from reviewapp.parts import Parts
@@ -44,7 +45,8 @@ def fill(parts: Parts, n: int, seed: int = 7) -> None:
     with parts.store.writing() as connection:
         rows = connection.execute(select(predictions.c.seq, predictions.c.label, predictions.c.created_at)).all()
         judged = rng.sample(rows, int(len(rows) * JUDGED))
-        connection.execute(insert(verdicts), [_verdict(row, right.get(row.seq), rng) for row in judged])
+        with linked(connection, "verdicts"):
+            connection.execute(insert(verdicts), [_verdict(row, right.get(row.seq), rng) for row in judged])
         done = select(predictions.c.id).join(verdicts, verdicts.c.prediction_seq == predictions.c.seq)
         connection.execute(delete(queue).where(queue.c.prediction_id.in_(done)))
 

@@ -1,6 +1,7 @@
 """Sign-ins that fail are limited, by address and for all workers together; nobody else is locked out by them."""
 
 import math
+import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
+from reviewapp.accounts import Accounts
 from reviewapp.attempts import OF_ADDRESS, OF_ALL, WITHIN, Attempts, counted_as
 from reviewapp.errors import TooManyRequests
 from reviewapp.parts import Parts
-from reviewapp.release import Release
 from reviewapp.store import Store
 from reviewapp.tables import failed_sign_ins
 
@@ -205,8 +206,14 @@ def test_the_sign_in_form_takes_no_large_body(app: Flask) -> None:
 
 
 @pytest.mark.server
-def test_all_workers_of_a_service_limit_together(tmp_path: Path, release: Release) -> None:
-    with Service(tmp_path / "instance", release.contract, REVIEWAPP_PROXIES="1") as running:
+def test_all_workers_of_a_service_limit_together(tmp_path: Path, live_database: Path, releases_root: Path) -> None:
+    instance = tmp_path / "instance"
+    instance.mkdir(mode=0o700)
+    shutil.copy(live_database, instance / "reviewapp.sqlite3")
+    known = Store(f"sqlite:///{instance / 'reviewapp.sqlite3'}")
+    right = Accounts(known).create_token("ann", "review")
+    known.close()
+    with Service(instance, REVIEWAPP_PROXIES="1", REVIEWAPP_RELEASES=str(releases_root)) as running:
         kind = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
         def sign_in(address: str, token: str = "ra_wrong") -> int:  # noqa: S107 (it opens nothing)
@@ -216,5 +223,5 @@ def test_all_workers_of_a_service_limit_together(tmp_path: Path, release: Releas
         with ThreadPoolExecutor(8) as pool:
             found = Counter(pool.map(sign_in, [HERE] * 30))
         assert found == {401: OF_ADDRESS, 429: 30 - OF_ADDRESS}
-        assert sign_in(HERE, running.reviewer) == 429
-        assert sign_in(ELSEWHERE, running.reviewer) == 303
+        assert sign_in(HERE, right) == 429
+        assert sign_in(ELSEWHERE, right) == 303

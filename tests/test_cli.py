@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,19 +30,21 @@ from reviewapp.prediction import Call, Verdict, timestamp, utcnow
 from reviewapp.release import Release
 
 from .small import with_limit
+from .test_release import reseal
 
 
 @pytest.fixture
 def run(tmp_path: Path, releases_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     """Run the command in a new instance folder; the parts it opened are closed afterwards."""
     opened: list[Any] = []
-    make_parts = cli.make_parts
+    make_parts = cli.group.make_parts
 
     def making(settings: Any) -> Any:
         opened.append(make_parts(settings))
         return opened[-1]
 
-    monkeypatch.setattr(cli, "make_parts", making)
+    monkeypatch.setattr(cli.group, "make_parts", making)
+    monkeypatch.setattr(cli.operating, "make_parts", making)
     environment = {"REVIEWAPP_INSTANCE": str(tmp_path / "instance")}
 
     def command(*words: str, **settings: str) -> Result:
@@ -54,7 +58,7 @@ def run(tmp_path: Path, releases_root: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def built_before(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `build` write the release of this session, for tests of what comes after it."""
-    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(release, root))
+    monkeypatch.setattr(cli.building.triage, "build", lambda root, progress: releases.write(release, root))
 
 
 def test_help_names_every_command(run: Callable[..., Result]) -> None:
@@ -71,6 +75,12 @@ def test_help_names_every_command(run: Callable[..., Result]) -> None:
         "monitor",
         "replay",
         "export",
+        "purge",
+        "score",
+        "backup",
+        "restore",
+        "doctor",
+        "db",
     ):
         assert f"  {name} " in shown
 
@@ -95,7 +105,7 @@ def test_a_token_is_printed_alone_and_once(run: Callable[..., Result]) -> None:
 
 def test_an_operator_sees_who_is_signed_in_and_ends_it(run: Callable[..., Result], tmp_path: Path) -> None:
     assert run("token", "sessions").stdout == ""
-    accounts = cli.make_parts(load_settings({"instance": tmp_path / "instance"})).accounts
+    accounts = cli.group.make_parts(load_settings({"instance": tmp_path / "instance"})).accounts
     session = accounts.open_session(accounts.create_token("ann", "review")) or ""
     link = accounts.create_link("ann", "admin")
     by_link = accounts.redeem_link(accounts.create_link("bob", "submit")) or ""
@@ -152,7 +162,7 @@ def test_build_list_promote_and_roll_back(
     assert first.exit_code == 0, first.stderr
     assert release.id.digest in first.stdout
     assert "It is live" in first.stdout
-    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(release, root))
+    monkeypatch.setattr(cli.building.triage, "build", lambda root, progress: releases.write(release, root))
     second = run("build")
     assert "reviewapp promote 2 --reason" in second.stdout
     assert run("promote", "2", "--reason", " ").exit_code == 2
@@ -170,7 +180,9 @@ def test_promote_says_what_changes_and_asks_for_a_yes_where_that_breaks_callers(
     run: Callable[..., Result], release: Release, built_before: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("build")
-    monkeypatch.setattr(cli.triage, "build", lambda root, progress: releases.write(with_limit(release, 100), root))
+    monkeypatch.setattr(
+        cli.building.triage, "build", lambda root, progress: releases.write(with_limit(release, 100), root)
+    )
     assert run("build").exit_code == 0
     says = "/input/open_tickets: The largest value is 100 and was not limited.\n"
     refused = run("promote", "2", "--reason", "stricter")
@@ -184,37 +196,65 @@ def test_promote_says_what_changes_and_asks_for_a_yes_where_that_breaks_callers(
     assert run("promote", "1", "--reason", "wider").stdout == f"{wider}triage/1 is live.\n"
 
 
-def test_verify_says_whether_a_folder_would_be_accepted(
-    run: Callable[..., Result], tmp_path: Path, releases_root: Path, release: Release
+def test_verify_accepts_what_was_built_here_wherever_it_lies(
+    run: Callable[..., Result], tmp_path: Path, release: Release, built_before: None
 ) -> None:
-    import shutil
-
-    whole = releases_root / "triage" / str(release.id.version)
-    accepted = run("verify", str(whole))
-    assert accepted.exit_code == 0
-    assert release.id.digest in accepted.stdout
-    damaged = tmp_path / "damaged"
-    shutil.copytree(whole, damaged)
-    (damaged / "model.skops").write_bytes(b"")
-    refused = run("verify", str(damaged))
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "model.skops" in refused.stderr
+    run("build")
+    whole, copy = tmp_path / "instance" / "releases" / "triage" / "1", tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    for named in (str(whole), str(copy), "1", "triage/1"):
+        accepted = run("verify", named)
+        assert (accepted.exit_code, accepted.stderr) == (0, "")
+        assert accepted.stdout == (
+            f"triage/1 is accepted: {len(release.golden)} golden requests answered right.\n{release.id.digest}\n"
+        )
+    (copy / "model.skops").write_bytes(b"")
+    refused = run("verify", str(copy))
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert refused.stderr.startswith(f"reviewapp: {copy} is refused. model.skops was changed")
     assert run("verify", str(tmp_path / "nowhere")).exit_code == 1
 
 
-def test_verify_holds_a_release_of_this_instance_to_the_digest_in_its_ledger(
+def test_verify_refuses_what_the_ledger_does_not_know_unless_its_digest_is_stated(
     run: Callable[..., Result], tmp_path: Path, built_before: None
 ) -> None:
-    from .test_release import reseal
-
     run("build")
     folder = tmp_path / "instance" / "releases" / "triage" / "1"
-    policy = json.loads((folder / "policy.json").read_text())
-    (folder / "policy.json").write_text(json.dumps({**policy, "threshold": 0}))
-    reseal(folder)
-    refused = run("verify", str(folder))
-    assert refused.exit_code == 1
-    assert "ledger knows" in refused.stderr
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    policy = json.loads((copy / "policy.json").read_text())
+    (copy / "policy.json").write_text(json.dumps({**policy, "threshold": 0}))
+    digest = reseal(copy)
+    refused = run("verify", str(copy))
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert f"Its digest is {digest}, and the ledger knows no triage/1 of it: it was not built here" in refused.stderr
+    assert run("verify", str(copy), "--digest", digest).exit_code == 0
+    assert "sha256:1 was stated" in run("verify", str(copy), "--digest", "sha256:1").stderr
+    shutil.copy(copy / "policy.json", folder)
+    assert reseal(folder) == digest
+    for stated in ((), ("--digest", digest)):  # here the ledger says what must lie
+        refused = run("verify", str(folder), *stated)
+        assert (refused.exit_code, "and the ledger knows sha256:" in refused.stderr) == (1, True)
+
+
+def test_verify_refuses_another_version_number_of_what_was_built_here(
+    run: Callable[..., Result], tmp_path: Path, built_before: None
+) -> None:
+    run("build")
+    manifest = tmp_path / "instance" / "releases" / "triage" / "1" / "release.json"
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 3'))
+    refused = run("verify", "1")
+    assert (refused.exit_code, "knows no triage/3" in refused.stderr) == (1, True)
+
+
+def test_verify_says_where_there_is_no_ledger_and_makes_none(
+    run: Callable[..., Result], tmp_path: Path, releases_root: Path, release: Release
+) -> None:
+    whole = releases_root / str(release.id)
+    refused = run("verify", str(whole))
+    assert (refused.exit_code, "there is no ledger here" in refused.stderr) == (1, True)
+    assert run("verify", str(whole), "--digest", release.id.digest).exit_code == 0
+    assert not (tmp_path / "instance").exists()
 
 
 @pytest.fixture
@@ -223,7 +263,7 @@ def answered(run: Callable[..., Result], built_before: None, example: dict[str, 
     run("build")
 
     def answer(**changes: Any) -> str:
-        parts = cli.make_parts(load_settings())
+        parts = cli.group.make_parts(load_settings())
         [made] = parts.registry.adapter().predict([{**example, **changes}], Call(client="ann"))
         return made.id
 
@@ -254,7 +294,7 @@ def test_monitor_tells_the_metric_and_ends_with_1_once_the_trigger_has_fired(
     assert quiet.exit_code == 0
     assert "1 automatic answers drawn, 0 of them judged" in quiet.stdout
     assert "waits for 30 verdicts" in quiet.stdout
-    parts = cli.make_parts(load_settings())
+    parts = cli.group.make_parts(load_settings())
     for prediction_id in [made, *(answered() for _ in range(29))]:
         parts.ledger.add_verdict(prediction_id, Verdict("disagree", None, None, [], None, "ann", timestamp(utcnow())))
     fired = run("monitor")
@@ -277,9 +317,10 @@ def test_serve_builds_what_is_missing_checks_the_port_and_greets(
         started.append((settings, make_app))
         when_ready()
 
-    monkeypatch.setattr(cli, "run_server", fake_server)
-    monkeypatch.setattr(cli, "hold_instance", lambda settings: None)  # test_server shows it with real processes
-    monkeypatch.setattr(cli.subprocess, "run", lambda *given, **more: run("build") and _Done())
+    monkeypatch.setattr(cli.operating, "run_server", fake_server)
+    # test_server shows it with real processes
+    monkeypatch.setattr(cli.operating, "hold_instance", lambda settings: None)
+    monkeypatch.setattr(cli.operating.subprocess, "run", lambda *given, **more: run("build") and _Done())
     port = str(free_port())
     greeted = run("serve", REVIEWAPP_BIND=f"127.0.0.1:{port}").stdout
     assert f"http://127.0.0.1:{port}/sign-in?link=" in greeted
@@ -303,7 +344,7 @@ def test_serve_stops_where_the_build_failed(run: Callable[..., Result], monkeypa
     class Failed:
         returncode = 3
 
-    monkeypatch.setattr(cli.subprocess, "run", lambda *given, **more: Failed())
+    monkeypatch.setattr(cli.operating.subprocess, "run", lambda *given, **more: Failed())
     assert run("serve", REVIEWAPP_BIND=f"127.0.0.1:{free_port()}").exit_code == 3
 
 
@@ -344,6 +385,17 @@ def test_an_instance_that_is_no_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="REVIEWAPP_INSTANCE"):
         server.hold_instance(load_settings({"instance": tmp_path / "file"}, {}))
+
+
+def test_a_build_makes_the_instance_folder_for_its_owner_alone(
+    run: Callable[..., Result], built_before: None, tmp_path: Path
+) -> None:
+    assert run("build").exit_code == 0
+    assert (tmp_path / "instance").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_text("")
+    refused = run("build", REVIEWAPP_INSTANCE=str(tmp_path / "file"))
+    assert (refused.exit_code, "REVIEWAPP_INSTANCE" in refused.stderr) == (2, True)
+    assert "Traceback" not in refused.stderr
 
 
 def test_gunicorn_takes_every_setting(tmp_path: Path) -> None:
@@ -430,3 +482,42 @@ def test_a_reader_that_closes_the_pipe_hears_nothing_more(parts: Parts, ask: Any
         assert process.stdout.read(10) == b'"id","crea'
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+ROWS = """subject,body,channel,customer_tier,open_tickets,account_age_days,has_attachment
+late,My invoice is wrong,email,free,1,30,false
+{}
+"""
+
+
+@pytest.mark.parametrize("second", ["late,It is down,chat,,2,3,true", "late,It is down,pigeon,,2,3,true"])
+@pytest.mark.parametrize("name", ["requests.csv", "requests.jsonl"])
+def test_score_answers_a_file_as_the_bulk_route_does(
+    api: Any, parts: Parts, run: Callable[..., Result], tmp_path: Path, name: str, second: str, example: dict[str, Any]
+) -> None:
+    lines = [{"input": example}, {"input": {**example, "channel": second.split(",")[2]}}]
+    text = ROWS.format(second) if name.endswith(".csv") else "\n".join(map(json.dumps, lines))
+    file, target = tmp_path / name, tmp_path / "answers"
+    file.write_text(text)
+    here = {"REVIEWAPP_INSTANCE": str(parts.settings.instance), "REVIEWAPP_RELEASES": str(parts.settings.releases)}
+    kind = "text/csv" if name.endswith(".csv") else "application/x-ndjson"
+    route = api("post", "/predictions/bulk?dry_run=true", data=text, headers={"Content-Type": kind})
+    scored = run("score", str(file), "--dry-run", **here)
+    odd = "pigeon" in second
+    assert scored.exit_code == int(odd)
+    assert scored.stderr == ("reviewapp: 1 of 2 rows have a problem; each says which in its place.\n" if odd else "")
+    changing = r'"(request_id|instance|created_at)":"[^"]*"'
+    assert re.sub(changing, "", scored.stdout_bytes.decode()) == re.sub(changing, "", route.text)
+    assert list(parts.ledger.pages({}, "newest")) in ([], [[]])
+    assert (run("score", str(file), "--output", str(target), **here).stdout, target.exists()) == ("", True)
+    [page] = parts.ledger.pages({}, "newest")
+    assert [(one.source, one.client) for one in page] == [("bulk", "command line")] * (1 if odd else 2)
+
+
+def test_score_says_what_is_wrong_with_the_whole_file(parts: Parts, run: Callable[..., Result], tmp_path: Path) -> None:
+    here = {"REVIEWAPP_INSTANCE": str(parts.settings.instance), "REVIEWAPP_RELEASES": str(parts.settings.releases)}
+    (tmp_path / "a.csv").write_text("subject,pigeon\na,b\n")
+    wrong = run("score", str(tmp_path / "a.csv"), **here)
+    assert (wrong.exit_code, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+    assert "pigeon: Line 1: the contract knows no column of this name" in wrong.stderr
+    assert run("score", str(tmp_path / "none.csv"), **here).exit_code == 2

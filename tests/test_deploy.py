@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import click
 import pytest
 
 from reviewapp.cli import main
@@ -30,7 +30,7 @@ NOTES = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
 
 def test_every_command_that_the_notes_name_is_there() -> None:
     named = set(re.findall(r"reviewapp ([a-z]+)", NOTES)) - {"answers"}
-    assert named <= set(main.commands)
+    assert named <= set(main.list_commands(click.Context(main)))
     assert {"serve", "rollback", "promote", "verify", "monitor", "replay", "evidence", "token"} <= named
 
 
@@ -48,19 +48,20 @@ def test_the_words_of_alarms_are_those_of_the_service() -> None:
     assert "is not ready" in source
 
 
-def test_the_backup_command_copies_a_ledger_that_is_in_use(
+def test_the_commands_for_a_backup_keep_a_ledger_that_is_in_use(
     api: Callable[..., Any], example: dict[str, Any], parts: Parts, tmp_path: Path
 ) -> None:
     made = [api("post", "/predictions", json={"input": example}).json["id"] for _ in range(3)]
-    [command] = re.findall(r"^\$ (\.venv/bin/python -c .*?\\\n.*)$", NOTES, re.MULTILINE)
-    words = shlex.split(command.replace("\\\n", " "))
-    copy = tmp_path / "restored" / "reviewapp.sqlite3"
-    copy.parent.mkdir()
-    subprocess.run([sys.executable, *words[1:-2], str(parts.store.path), str(copy)], check=True, timeout=60)
-    store = Store(f"sqlite:///{copy}")
+    [keep] = re.findall(r"^\$ reviewapp (backup) \S+", NOTES, re.MULTILINE)
+    [put_back] = re.findall(r"^\$ reviewapp (restore) \S+$", NOTES, re.MULTILINE)
+    here = {"REVIEWAPP_INSTANCE": str(parts.settings.instance), "REVIEWAPP_RELEASES": str(parts.settings.releases)}
+    there, archive = tmp_path / "restored", str(tmp_path / "kept.tar")
+    for words, environment in (([keep, archive], here), ([put_back, archive], {"REVIEWAPP_INSTANCE": str(there)})):
+        command = [sys.executable, "-m", "reviewapp", *words]
+        subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=60, capture_output=True)
+    store = Store(f"sqlite:///{there / 'reviewapp.sqlite3'}")
     assert [Ledger(store).prediction(one).id for one in made] == made
     store.close()
-    shutil.rmtree(copy.parent)
 
 
 # ---- systemd ----------------------------------------------------------------------------------------------------

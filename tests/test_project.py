@@ -61,13 +61,14 @@ def test_every_dependency_is_pinned() -> None:
 
 
 ORDER = """
-errors places config strictjson csvfiles stages logs joining |
+errors places staging config strictjson csvfiles stages logs joining manifest |
 dates contract | schemas samples forms frames difference policy |
-rules rulelist calibration transformers estimators trust release | engine |
-explain prediction adapter bulk tables statements store search finding filters desk reviews ledger export registry
-attempts accounts uploads openapi marking wording snippets |
+rules rulelist calibration transformers structures estimators trust release | engine |
+explain prediction adapter proof proving bulk tables chain statements store ledgerfile backup search finding filters
+desk reviews ledger intact purging export registry verifying attempts accounts uploads openapi marking wording
+snippets |
 evaluation golden monitoring reliance building | triage | evidence |
-parts | protocol security | lookups | api ui worker server | factory | cli | __main__
+parts | protocol security | lookups | api ui worker server doctor | factory | cli | __main__
 """
 
 
@@ -75,7 +76,7 @@ def test_imports_run_one_way() -> None:
     """A file imports only files that are read before it (or beside it, in its own group)."""
     groups = [group.split() for group in ORDER.split("|")]
     rank = {name: number for number, group in enumerate(groups) for name in group}
-    folders = {"engine", "building", "triage", "evidence", "ui"}
+    folders = {"engine", "building", "triage", "evidence", "ui", "cli", "doctor"}
     assert {path.stem for path in PACKAGE.glob("*.py")} | folders == set(rank) | {"__init__"}
     for path in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,8 +1,10 @@
 """The live release moves only to one that proved itself; where it fails, what served goes on serving."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from reviewapp import registry as registries
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import BreakingChange, Conflict, NotFound, NotReady, ReleaseRefused
+from reviewapp.manifest import MANIFEST
 from reviewapp.registry import Registry, by_version
-from reviewapp.release import MANIFEST, Release, ReleaseId
+from reviewapp.release import Release, ReleaseId
 from reviewapp.store import Store
 
 from .small import with_limit
@@ -273,3 +276,77 @@ def test_a_release_that_was_rolled_back_never_answers_again_by_itself(
     fresh = Registry(root, store, ModelAdapter)
     with pytest.raises(NotReady, match="No release can be loaded"):
         fresh.adapter()
+
+
+def test_a_manifest_with_another_version_number_is_not_the_release_that_the_ledger_knows(
+    registry: Registry, three: list[Release], root: Path
+) -> None:
+    manifest = root / "triage" / "2" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 77'))
+    with pytest.raises(ReleaseRefused, match="says that it is triage/77"):
+        registry.promote(2, "x", "x")
+    assert registry.adapter().release.id == three[0].id
+
+
+def test_nothing_is_loaded_before_it_was_shown_to_load(
+    three: list[Release], root: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, str]] = []
+
+    def refuse(folder: Path, digest: str) -> None:
+        asked.append((folder, digest))
+        raise ReleaseRefused("It ended the process.")
+
+    monkeypatch.setattr(releases, "read", None)
+    worker = Registry(root, store, ModelAdapter, prove=refuse)
+    with pytest.raises(ReleaseRefused, match="ended the process"):
+        worker.promote(2, "x", "x")
+    with pytest.raises(NotReady, match=r"No release can be loaded. triage/1: It ended the process"):
+        worker.adapter()
+    before = worker.events()
+    with pytest.raises(ReleaseRefused, match="ended the process"):
+        worker.add(replace(three[2], id=ReleaseId("triage", 4, "sha256:4")), "x")
+    assert worker.events() == before
+    assert [digest for _, digest in asked] == [three[1].id.digest, three[0].id.digest, "sha256:4"]
+    assert asked[0][0] == root / "triage" / "2"
+
+
+def test_of_two_promotions_at_the_same_time_one_is_told_of_the_other(
+    three: list[Release], root: Path, store: Store
+) -> None:
+    """Each of two workers promotes a version of its own, again and again: every move in the log was acknowledged."""
+    workers = [Registry(root, store, ModelAdapter) for _ in range(2)]
+    met = Barrier(2)
+
+    def moves(worker: Registry, version: int) -> int:
+        done = 0
+        for number in range(5):
+            met.wait(60)
+            try:
+                worker.promote(version, f"{version}, {number}", "x")
+                done += 1
+            except Conflict as error:
+                assert "came first" in error.detail
+        return done
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(moves, workers, (2, 3)))
+    events = workers[0].events()
+    assert sum(event.kind == "promoted" for event in events) == 1 + sum(done)
+    for worker in workers:
+        assert worker.adapter().release.id == events[0].id
+
+
+def test_a_version_that_is_deleted_while_it_is_promoted_is_refused_or_live_as_a_whole(
+    registry: Registry, three: list[Release], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = releases.read
+
+    def deleted_first(path: Path, *given: Any) -> Release:
+        shutil.rmtree(path)
+        return whole(path, *given)
+
+    monkeypatch.setattr(releases, "read", deleted_first)
+    with pytest.raises(ReleaseRefused, match="no such folder"):
+        registry.promote(2, "x", "x")
+    assert registry.live() == three[0].id

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,21 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from reviewapp import estimators
+from reviewapp import estimators, manifest
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import ReleaseRefused
-from reviewapp.release import ENGINE, FILES, MANIFEST, NATIVE, Release
+from reviewapp.manifest import (
+    ENGINE,
+    FILES,
+    MANIFEST,
+    MAX_FILE,
+    MAX_MANIFEST,
+    check_files,
+    digest_of,
+    sha256,
+)
+from reviewapp.release import NATIVE, Release
 
 from .small import with_limit
 
@@ -41,12 +52,13 @@ def refused(folder: Path, digest: str | None = None) -> str:
     return error.value.detail
 
 
-def reseal(folder: Path) -> None:
-    """Make every checksum right again, as someone who may write the folder can."""
+def reseal(folder: Path) -> str:
+    """Make every checksum right again, as someone who may write the folder can; return the digest."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"] = {name: releases._sha256((folder / name).read_bytes()) for name in OWN}
-    manifest["digest"] = releases._digest({k: v for k, v in manifest.items() if k not in ("version", "digest")})
+    manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in manifest["files"]}
+    manifest["digest"] = digest_of(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
+    return str(manifest["digest"])
 
 
 def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
@@ -188,6 +200,110 @@ def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_unpacked() -> No
         estimators.load(out.getvalue(), "model.skops")
 
 
+def test_a_zip_in_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_unpacked() -> None:
+    inner, out = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("data.npy", "w") as member:
+        for _ in range(257):
+            member.write(bytes(1 << 20))
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("0.npz", inner.getvalue())
+    assert len(out.getvalue()) < 10_000
+    with pytest.raises(ReleaseRefused, match="unpacks"):
+        estimators.load(out.getvalue(), "model.skops")
+
+
+def test_an_estimator_of_another_scikit_learn_is_refused_whatever_the_manifest_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as another:
+        another.setattr("sklearn.base.__version__", "1.0")
+        packed = skops.io.dumps(LogisticRegression().fit([[0], [1]], [0, 1]))
+    with pytest.raises(ReleaseRefused, match=r"was fitted with scikit-learn 1\.0, and .* runs here: build it again"):
+        estimators.load(packed, "model.skops")
+
+
+def test_a_model_whose_module_is_not_here_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone_module.py").write_text("class Gone:\n    pass\n")
+    with monkeypatch.context() as there:
+        there.syspath_prepend(tmp_path)
+        import gone_module
+
+        packed = skops.io.dumps(gone_module.Gone())
+    del sys.modules["gone_module"]
+    with pytest.raises(ReleaseRefused, match="needs the module 'gone_module'"):
+        estimators.load(packed, "model.skops", ["gone_module.Gone"])
+
+
+def test_a_folder_that_vanishes_meanwhile_is_refused(
+    folder: Path, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = manifest.read_manifest
+
+    def vanishes(path: Path, *given: Any) -> Any:
+        found = whole(path, *given)
+        shutil.rmtree(path)
+        return found
+
+    monkeypatch.setattr(manifest, "read_manifest", vanishes)
+    with pytest.raises(ReleaseRefused, match="The folder cannot be read: No such file"):
+        check_files(folder)
+
+
+def test_a_disk_that_fails_is_said_as_what_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("hashlib.file_digest", fail)
+    with pytest.raises(ReleaseRefused, match=r"card\.md cannot be read: Input/output error"):
+        check_files(folder)
+
+
+def test_what_is_too_large_is_not_read(folder: Path) -> None:
+    os.truncate(folder / "card.md", MAX_FILE + 1)
+    assert "card.md has 268,435,457 bytes; more than 268,435,456 is refused" in refused(folder)
+    os.truncate(folder / MANIFEST, MAX_MANIFEST + 1)
+    assert "release.json has 65,537 bytes" in refused(folder)
+
+
+def test_odd_names_are_shown_so_that_they_can_be_read_and_not_all_of_them(folder: Path) -> None:
+    (folder / "a\n\x1b[31m").touch()
+    (folder / os.fsdecode(b"\xff")).mkdir()
+    assert r"wrong: 'a\n\x1b[31m', '\udcff'." in refused(folder)
+    for number in range(300):
+        (folder / f"{number:03}").touch()
+    said = refused(folder)
+    assert (len(said) < 500, " more." in said) == (True, True)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", None, [1], float("nan")])
+@pytest.mark.parametrize("name", ["version", "seed", "format", "digest", "libraries"])
+def test_a_manifest_with_a_value_of_another_kind_is_refused(folder: Path, name: str, value: object) -> None:
+    document = {**json.loads((folder / MANIFEST).read_text()), name: value}
+    document["digest"] = document["digest"] if name == "digest" else digest_of(document)
+    (folder / MANIFEST).write_text(json.dumps(document))
+    assert refused(folder)
+
+
+@pytest.mark.parametrize("value", [None, 5, [], {"a": 1}, "", float("nan")], ids=str)
+def test_a_digest_that_is_no_text_fits_no_file(folder: Path, value: object) -> None:
+    document = json.loads((folder / MANIFEST).read_text())
+    document["files"]["card.md"] = value
+    document["digest"] = digest_of(document)
+    (folder / MANIFEST).write_text(json.dumps(document))
+    assert "card.md was changed" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["model.skops", "rules.csv", "card.md"])
+def test_a_device_and_a_link_to_the_right_content_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).rename(tmp_path / "elsewhere")
+    for target in (tmp_path / "elsewhere", Path("/dev/zero")):
+        (folder / name).symlink_to(target)
+        assert f"{name} cannot be read" in refused(folder)
+        (folder / name).unlink()
+    (folder / "sub").mkdir()
+    assert "wrong: " in refused(folder)
+
+
 def test_a_build_that_fails_leaves_nothing_behind(release: Release, tmp_path: Path) -> None:
     broken = Release(**{**vars(release), "evaluation": {"figure": float("nan")}})
     with pytest.raises(ValueError, match="JSON"):
@@ -236,15 +352,15 @@ def test_a_build_waits_while_another_one_holds_the_numbers(release: Release, tmp
 
 
 def test_a_contract_can_be_read_alone_and_is_refused_where_it_is_none(folder: Path, release: Release) -> None:
-    assert releases.read_contract(folder).as_json() == release.contract.as_json()
+    assert releases.read_contract(folder, release.id.digest).as_json() == release.contract.as_json()
     edit("contract.json", lambda document: document.update(type="array"))(folder)
     with pytest.raises(ReleaseRefused, match="digest differs"):
-        releases.read_contract(folder)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"]["contract.json"] = releases._sha256((folder / "contract.json").read_bytes())
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+        releases.read_contract(folder, release.id.digest)
+    reseal(folder)
+    with pytest.raises(ReleaseRefused, match=f"the ledger knows {release.id.digest}"):
+        releases.read_contract(folder, release.id.digest)
     with pytest.raises(ReleaseRefused, match="'type': 'object'"):
-        releases.read_contract(folder)
+        releases.read_contract(folder, json.loads((folder / MANIFEST).read_text())["digest"])
 
 
 def test_what_is_no_folder_is_no_release(tmp_path: Path) -> None:
@@ -257,7 +373,7 @@ def test_a_release_from_before_the_compiled_engine_answers_by_scikit_learn_and_s
     del manifest["files"][ENGINE]
     (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 1}))
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["digest"] = releases._digest({k: v for k, v in manifest.items() if k not in ("version", "digest")})
+    manifest["digest"] = digest_of(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
     old = releases.read(folder)
     assert (old.engine.kind, "build it again" in old.engine.why) == (NATIVE, True)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from reviewapp.accounts import Client
 from reviewapp.config import load_settings
-from reviewapp.logs import OneLine
+from reviewapp.logs import OneLine, write_one_line_an_event
 from reviewapp.parts import Parts
 from reviewapp.prediction import Call
 from reviewapp.security import COOKIE
@@ -115,6 +115,12 @@ def test_an_event_is_one_line_whatever_was_sent() -> None:
     assert r"failed: \r\nERROR forged line\x1b[31m" in line
     assert r"\nTraceback (most recent call last):" in line  # the trace is there, too
     assert lines("größe 🙂", "größe 🙂")[0].endswith("größe 🙂")
+
+
+def test_who_wants_no_log_of_last_resort_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "lastResort", None)
+    write_one_line_an_event()
+    assert logging.lastResort is None
 
 
 def test_what_is_sent_makes_no_line_of_its_own(

@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from pysqlite3 import dbapi2
-from sqlalchemy import Connection, bindparam, create_engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import StoreBusy, StoreError, StoreFull
+from reviewapp.ledgerfile import CURRENT, flaws, look
 from reviewapp.registry import Registry
 from reviewapp.statements import statement
 from reviewapp.store import Store
@@ -461,3 +464,51 @@ def test_what_waited_before_there_was_a_queue_waits_in_it(tmp_path: Path) -> Non
         assert connection.execute(waits).all() == [("1", low), ("3", low), ("5", "audit"), ("7", wide)]
         assert connection.scalars(select(predictions.c.doubt)).all() == [*[0.25] * 6, 2.5]
     again.close()
+
+
+def upgraded_and_killed_at(url: str, statement: int) -> bool:
+    """Let a process bring a ledger up to date, and kill it before a statement; return whether it came that far."""
+    child = os.fork()
+    if child == 0:
+        numbers = count()
+
+        @event.listens_for(Engine, "before_cursor_execute")
+        def _kill(*_: Any) -> None:
+            if next(numbers) == statement:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            with Store(url).reading():
+                os._exit(0)
+        except BaseException:
+            os._exit(1)
+    ended = os.waitpid(child, 0)[1]
+    assert ended in {0, signal.SIGKILL}
+    return ended == signal.SIGKILL
+
+
+def test_a_process_that_is_killed_while_it_brings_a_ledger_up_to_date_leaves_the_old_or_the_new_schema(
+    tmp_path: Path,
+) -> None:
+    old = tmp_path / "old.sqlite3"
+    with older_store(f"sqlite:///{old}", "0001") as connection:
+        put(connection, "predictions", id="1", decision="auto", **RECORDED)
+        connection.commit()
+    killed = list[str]()
+    while True:
+        path = tmp_path / f"{len(killed)}.sqlite3"
+        shutil.copy(old, path)
+        url = f"sqlite:///{path}"
+        if not upgraded_and_killed_at(url, len(killed) * 4):
+            break
+        with pytest.raises(StoreError, match="another version"), Store(url, read_only=True).reading():
+            pass
+        assert look(path).schema == "0001"
+        store = Store(url)
+        with store.reading() as connection:
+            assert connection.scalars(select(predictions.c.id)).all() == ["1"]
+        store.close()
+        assert (look(path).state, flaws(path)) == (CURRENT, [])
+        killed.append(url)
+    assert len(killed) > 10
+    assert look(path).state == CURRENT

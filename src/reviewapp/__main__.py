@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .server import NUMERIC_THREADS
+from .config import NUMERIC_THREADS
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from . import places
 from .errors import UsageError
 
 PREFIX = "REVIEWAPP_"
+# One thread a worker inside numeric libraries: workers are the parallelism, and OpenMP does not survive a fork.
+NUMERIC_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Sequence
 from itertools import count
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import skops.io
+from sklearn.exceptions import InconsistentVersionWarning
 from skops.io.exceptions import UntrustedTypesFoundException
 
+from . import structures
 from .errors import ReleaseRefused, UntrustedTypes
+
+# scikit-learn only warns of an estimator that another version of it fitted, and may answer differently then.
+warnings.filterwarnings("error", category=InconsistentVersionWarning)
 
 # Compiled or private parts of scikit-learn's own estimators, which skops leaves to its users to trust; and ours.
 TRUSTED_TYPES = (
@@ -136,18 +142,36 @@ def untrusted(packed: bytes, trusted: Sequence[str] = ()) -> list[str]:
 
 
 def load(packed: bytes, name: str, trusted: Sequence[str] = ()) -> Any:
-    """Return the estimator in a skops file; raise ReleaseRefused where its size or its types are not to be trusted."""
+    """Return the estimator in a skops file; raise ReleaseRefused where its size, types or parts cannot be trusted."""
     try:
-        with zipfile.ZipFile(io.BytesIO(packed)) as members:
-            unpacked = sum(member.file_size for member in members.infolist())
+        unpacked = _unpacked(io.BytesIO(packed))
         if unpacked > MAX_UNPACKED:
             raise ReleaseRefused(f"{name} unpacks to {unpacked:,} bytes; more than {MAX_UNPACKED:,} is refused.")
-        return skops.io.loads(packed, trusted=[*TRUSTED_TYPES, *trusted])
+        estimator = skops.io.loads(packed, trusted=[*TRUSTED_TYPES, *trusted])
+        structures.check(estimator, name)
     except UntrustedTypesFoundException:
         raise UntrustedTypes(name, untrusted(packed, trusted)) from None
     except ModuleNotFoundError as error:
         raise ReleaseRefused(f"{name} needs the module {error.name!r}, which cannot be imported here.") from None
+    except InconsistentVersionWarning as warning:
+        raise ReleaseRefused(
+            f"{name} was fitted with scikit-learn {warning.original_sklearn_version}, and "
+            f"{warning.current_sklearn_version} runs here: build it again."
+        ) from None
     except ReleaseRefused:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside zipfile, numpy, skops or scikit-learn
         raise ReleaseRefused(f"{name} cannot be read as a skops file ({type(error).__name__}).") from error
+    return estimator
+
+
+def _unpacked(file: IO[bytes]) -> int:
+    """Return to how many bytes a zip unpacks, with the zips in it: a sparse matrix is kept as one."""
+    with zipfile.ZipFile(file) as members:
+        total = sum(member.file_size for member in members.infolist())
+        if total <= MAX_UNPACKED:
+            for member in members.infolist():
+                if member.filename.endswith(".npz"):
+                    with members.open(member) as inner:
+                        total += _unpacked(inner)
+    return total

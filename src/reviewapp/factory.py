@@ -1,18 +1,22 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
-0 errors places config stages logs       what can go wrong, where things lie, settings, timing, the log
+0 errors places staging config stages    what can go wrong, where things lie and are made, settings, timing,
+  logs manifest                          the log, a release's files
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
 2 difference                             what changes for callers from one contract to another
 2 policy rules rulelist calibration      what a release is made of: what to do with an answer, the baseline,
-  transformers estimators trust release  the model, and the release itself
+  transformers structures estimators     the model, what of it is to be trusted,
+  trust release                          and the release itself
 3 engine/                                how an option answers: scikit-learn itself, or its fitted parts compiled
 3 explain prediction adapter             answering: the one module that both doors call
+3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
 3 bulk                                   whole files: each row a request of its own
-3 tables statements store desk reviews   keeping: predictions, what waits, what was said of them,
-  ledger registry attempts accounts      the live release, who may do what, files sent on a page
-  uploads
+3 tables chain statements store desk     keeping: predictions, what waits, what was said of them,
+  reviews ledger registry attempts       the live release, who may do what, files sent on a page; the chain over it,
+  accounts uploads intact purging        whether it is whole, and what was asked erased
+3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
@@ -21,8 +25,8 @@
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
 6 lookups                                what both doors look up
-7 api ui/ worker server                  the doors, and gunicorn
-8 factory    9 cli __main__              joined together, and the command
+7 api ui/ worker server doctor/          the doors, gunicorn, and what to know before trusting it
+8 factory    9 cli/ __main__             joined together, and the command
 
 A file imports only files that come before it; a test holds it to that.
 """
@@ -49,6 +53,7 @@ from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
 from .ledger import Ledger
 from .parts import EXTENSION, Parts
+from .proof import Proofs
 from .registry import Registry
 from .release import Release
 from .stages import server_timing
@@ -119,7 +124,8 @@ def make_parts(settings: Settings) -> Parts:
     def make_adapter(release: Release) -> ModelAdapter:
         return ModelAdapter(release, sinks=[ledger.add])
 
-    registry = Registry(settings.releases, store, make_adapter, trusted=TrustedTypes(settings.instance).names)
+    trusted, prove = TrustedTypes(settings.instance).names, Proofs(settings.instance).demand
+    registry = Registry(settings.releases, store, make_adapter, trusted=trusted, prove=prove)
     return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store))
 
 

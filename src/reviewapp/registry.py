@@ -21,6 +21,7 @@ from sqlalchemy import Connection, RowMapping, insert, literal, select
 
 from . import release as releases
 from .adapter import ModelAdapter
+from .chain import linked
 from .contract import Contract
 from .difference import Difference, differences
 from .errors import BreakingChange, Conflict, Flaw, NotFound, NotReady, ReleaseRefused, UsageError
@@ -64,7 +65,8 @@ class ReleaseEvent:
 class Registry:
     """Knows the releases below `root`.
 
-    `make_adapter` wraps a release that was read, `trusted` gives the operator's own types; the clock is aware.
+    `make_adapter` wraps a release that was read, `trusted` gives the operator's own types; the clock is aware. `prove`
+    is asked with a folder and its digest before anything in it is loaded, and raises ReleaseRefused (proof.py).
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Registry:
         make_adapter: Callable[[Release], ModelAdapter],
         clock: Callable[[], datetime] = utcnow,
         trusted: Callable[[], Sequence[str]] = tuple,
+        prove: Callable[[Path, str], None] = lambda folder, digest: None,
     ) -> None:
         self.root = root
+        self._prove = prove
         self._trusted = trusted
         self._store = store
         self._make_adapter = make_adapter
@@ -114,7 +118,7 @@ class Registry:
         if failed is not None and time.monotonic() - failed[0] < RETRY_SECONDS:
             return None
         try:
-            adapter = self.check(self.folder(release_id), release_id.digest)
+            adapter = self.load(release_id)
         except ReleaseRefused as error:
             self._refused[release_id] = (time.monotonic(), f"{release_id}: {error.detail}")
             return None
@@ -130,8 +134,16 @@ class Registry:
             return None
         return self._refused.get(pointer, (0.0, f"{pointer} is not loaded yet."))[1]
 
-    def check(self, folder: Path, digest: str | None = None) -> ModelAdapter:
+    def load(self, release_id: ReleaseId) -> ModelAdapter:
+        """Return the adapter of a release that the ledger knows; raise ReleaseRefused where it is not that one."""
+        adapter = self.check(self.folder(release_id), release_id.digest)
+        if adapter.release.id != release_id:
+            raise ReleaseRefused(f"Its manifest says that it is {adapter.release.id}.")
+        return adapter
+
+    def check(self, folder: Path, digest: str) -> ModelAdapter:
         """Read a release, let it answer its golden requests, and return its adapter; raise ReleaseRefused."""
+        self._prove(folder, digest)
         adapter = self._make_adapter(releases.read(folder, digest, self._trusted()))
         adapter.check_golden()
         return adapter
@@ -141,7 +153,10 @@ class Registry:
         pointer = self.live()
         if pointer is None:
             raise NotReady("No release is live yet; `reviewapp build` makes one.", retry_after=30)
-        return releases.read_contract(self.folder(pointer))
+        return self._contract(pointer)
+
+    def _contract(self, release_id: ReleaseId) -> Contract:
+        return releases.read_contract(self.folder(release_id), release_id.digest)
 
     def folder(self, release_id: ReleaseId) -> Path:
         return self.root / release_id.name / str(release_id.version)
@@ -170,8 +185,12 @@ class Registry:
     # ---- moving the pointer -----------------------------------------------------------------------------------
 
     def add(self, built: Release, actor: str) -> bool:
-        """Write a new release into the log; return whether it went live, as the first one does."""
-        with self._store.writing() as connection:
+        """Write a new release into the log; return whether it went live, as the first one does.
+
+        Raises ReleaseRefused where it was not shown to load: no release that is known here is loaded unproved.
+        """
+        self._prove(self.folder(built.id), built.id.digest)
+        with self._store.writing() as connection, linked(connection, "release_events"):
             self._write(connection, "built", built.id, "built", actor)
             first = _live(connection) is None
             if first:
@@ -181,12 +200,12 @@ class Registry:
     def compare(self, version: int) -> tuple[ReleaseId, tuple[Difference, ...]]:
         """Return the release that a promotion of `version` would make live, and what that changes in the contract."""
         pointer, target = self._promotion(version)
-        return target, self._differences(pointer, releases.read_contract(self.folder(target)))
+        return target, self._differences(pointer, self._contract(target))
 
     def compare_back(self) -> tuple[ReleaseId, tuple[Difference, ...]]:
         """Return the release that a roll-back would make live, and what that changes; raise Conflict without one."""
         pointer, target = self._roll_back()
-        return target, self._differences(pointer, releases.read_contract(self.folder(target)))
+        return target, self._differences(pointer, self._contract(target))
 
     def promote(self, version: int, reason: str, actor: str, breaking: bool = False) -> ReleaseEvent:
         """Make a version answer from now on, once it has loaded and answered its golden requests.
@@ -222,7 +241,7 @@ class Registry:
         if pointer is None:
             return ()
         try:
-            live = releases.read_contract(self.folder(pointer))
+            live = self._contract(pointer)
         except ReleaseRefused:
             return ()
         return differences(live, contract)
@@ -232,7 +251,7 @@ class Registry:
     ) -> ReleaseEvent:
         if not reason.strip():
             raise UsageError("A reason is needed; it is kept in the release log.")
-        adapter = self.check(self.folder(target), target.digest)
+        adapter = self.load(target)
         found = self._differences(pointer, adapter.contract)
         flaws = [Flaw(one.pointer, BREAKING_CHANGE, one.detail) for one in found if one.breaking]
         if flaws and not breaking:
@@ -240,7 +259,8 @@ class Registry:
         with self._store.writing() as connection:
             if _live(connection) != pointer:
                 raise Conflict("Another move of the live release came first; look at what is live now.")
-            event = self._write(connection, kind, target, reason, actor, found)
+            with linked(connection, "release_events"):
+                event = self._write(connection, kind, target, reason, actor, found)
         with self._lock:
             self._serving = adapter
         return event

@@ -16,44 +16,36 @@ temporary place and renamed, so there is never half a release.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
-import platform
-import shutil
-import stat
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
 from . import estimators
 from .contract import Contract
 from .errors import ContractError, ReleaseRefused
+from .manifest import (
+    ENGINE,
+    FORMAT,
+    MANIFEST,
+    digest_of,
+    libraries_here,
+    parsed,
+    read_file,
+    read_files,
+    read_manifest,
+    sha256,
+)
 from .policy import Policy
 from .rulelist import RuleList
 from .rules import RuleTable
+from .staging import staging, sync
 
-MANIFEST = "release.json"
 LOCK = ".lock"
-FORMAT = 2
-FORMATS = (1, FORMAT)  # the first one had no engine.json
 NATIVE, COMPILED = "native", "compiled"
-FILES = (
-    "contract.json",
-    "policy.json",
-    "model.skops",
-    "golden.json",
-    "evaluation.json",
-    "card.md",
-)
-ENGINE = "engine.json"
-BASELINES = ("rules.csv", "rules.json", "baseline.skops")  # a release has one of these
-MAX_FILE = 256 << 20  # bytes
-LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
 
 
 @dataclass(frozen=True)
@@ -157,29 +149,28 @@ def draft(contract: Contract, policy: Policy, model: Any, baseline: Any, seed: i
     )
 
 
-def write(release: Release, root: Path, prove: Callable[[Path], None] = lambda folder: None) -> Release:
+def write(release: Release, root: Path, prove: Callable[[Path, str], None] = lambda folder, digest: None) -> Release:
     """Write a release below `root` as `<name>/<next version>` and return it with its version and digest.
 
     Versions count through all names below `root`, so that a number names one release. The folder appears in one step,
-    once `prove` has not raised at what lies in it; two builds at once get different versions.
+    once `prove`, which is given it and its digest, has not raised; two builds at once get different versions.
     """
     home = root / release.contract.name
     root.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
-    try:
+    with staging(root, ".building-") as building:
         contents = _contents(release)
         for name, content in contents.items():
             (building / name).write_bytes(content)
         manifest = {
             "format": FORMAT,
             "name": release.contract.name,
-            "files": {name: _sha256(content) for name, content in contents.items()},
+            "files": {name: sha256(content) for name, content in contents.items()},
             "libraries": release.libraries,
             "seed": release.seed,
         }
-        digest = _digest(manifest)
+        digest = digest_of(manifest)
         (building / MANIFEST).write_bytes(_json({**manifest, "version": 0, "digest": digest}))
-        prove(building)
+        prove(building, digest)
         with _one_build_at_a_time(root):
             version = 1 + max((taken for name in root.iterdir() for taken in versions(name)), default=0)
             document = {**manifest, "version": version, "digest": digest}
@@ -187,9 +178,7 @@ def write(release: Release, root: Path, prove: Callable[[Path], None] = lambda f
             building.chmod(0o755)
             home.mkdir(exist_ok=True)
             building.rename(home / str(version))
-        _sync(home)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        sync(home)
     return replace(release, id=ReleaseId(release.contract.name, version, digest))
 
 
@@ -214,24 +203,20 @@ def _one_build_at_a_time(root: Path) -> Iterator[None]:
 def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] = ()) -> Release:
     """Read a release folder; raise ReleaseRefused saying why it is not accepted, without naming where it lies.
 
-    Every file must be there, be a plain file and have its digest before any of them is interpreted.
+    Every file must be there, be a plain file and have its digest before any of them is interpreted (manifest.py).
     `expected_digest` is the one that the ledger wrote down: the manifest's own only proves that it agrees with itself.
+    Who has not made the folder asks proof.py first.
     `trusted` are types of the operator's own that an estimator may hold.
     """
-    manifest = _manifest(path)
-    contents = _checked_files(path, manifest)
-    if manifest["digest"] != _digest({k: v for k, v in manifest.items() if k not in ("version", "digest")}):
-        raise ReleaseRefused(f"The digest in {MANIFEST} is not that of its content.")
-    if expected_digest is not None and manifest["digest"] != expected_digest:
-        raise ReleaseRefused(f"Its digest is {manifest['digest']}, and the ledger knows {expected_digest}.")
-    made_with, here = manifest["libraries"].get("scikit-learn"), library_version("scikit-learn")
+    manifest, contents = read_files(path, expected_digest)
+    made_with, here = manifest["libraries"].get("scikit-learn"), libraries_here()["scikit-learn"]
     if made_with != here:
         raise ReleaseRefused(f"It was built with scikit-learn {made_with}, and {here} runs here: build it again.")
     try:
-        contract = Contract.from_json(_parsed(contents, "contract.json"))
-        policy = Policy.from_json(_parsed(contents, "policy.json"))
+        contract = Contract.from_json(parsed(contents["contract.json"], "contract.json"))
+        policy = Policy.from_json(parsed(contents["policy.json"], "policy.json"))
         baseline = _read_baseline(contents, contract, trusted)
-        golden = tuple(Golden(**row) for row in _parsed(contents, "golden.json")["requests"])
+        golden = tuple(Golden(**row) for row in parsed(contents["golden.json"], "golden.json")["requests"])
         card = contents["card.md"].decode()
     except (ContractError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise ReleaseRefused(str(error)) from error
@@ -244,46 +229,38 @@ def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] 
         model=estimators.load(contents["model.skops"], "model.skops", trusted),
         baseline=baseline,
         golden=golden,
-        evaluation=_parsed(contents, "evaluation.json"),
+        evaluation=parsed(contents["evaluation.json"], "evaluation.json"),
         card=card,
         seed=manifest["seed"],
         libraries=manifest["libraries"],
-        engine=EngineChoice.from_json(_parsed(contents, ENGINE)) if ENGINE in contents else _BEFORE_THE_ENGINE,
+        engine=EngineChoice.from_json(parsed(contents[ENGINE], ENGINE)) if ENGINE in contents else _BEFORE_THE_ENGINE,
     )
 
 
 _BEFORE_THE_ENGINE = EngineChoice(NATIVE, "It was built before there was a compiled engine; build it again.")
 
 
-def read_contract(path: Path) -> Contract:
-    """Read the contract of a release folder alone, its digest checked; raise ReleaseRefused."""
+def read_contract(path: Path, expected_digest: str) -> Contract:
+    """Read the contract of a release folder alone, held to the ledger's digest; raise ReleaseRefused."""
     try:
-        return Contract.from_json(_read_alone(path, "contract.json"))
+        return Contract.from_json(_read_alone(path, "contract.json", expected_digest))
     except (ContractError, TypeError) as error:
         raise ReleaseRefused(str(error)) from error
 
 
-def read_policy(path: Path) -> Policy:
-    """Read the policy of a release folder alone, its digest checked; raise ReleaseRefused."""
-    return Policy.from_json(_read_alone(path, "policy.json"))
+def read_policy(path: Path, expected_digest: str) -> Policy:
+    """Read the policy of a release folder alone, held to the ledger's digest; raise ReleaseRefused."""
+    return Policy.from_json(_read_alone(path, "policy.json", expected_digest))
 
 
-def read_evaluation(path: Path) -> dict[str, Any]:
-    """Read the evaluation of a release folder alone, its digest checked; raise ReleaseRefused."""
-    found: dict[str, Any] = _read_alone(path, "evaluation.json")
+def read_evaluation(path: Path, expected_digest: str) -> dict[str, Any]:
+    """Read the evaluation of a release folder alone, held to the ledger's digest; raise ReleaseRefused."""
+    found: dict[str, Any] = _read_alone(path, "evaluation.json", expected_digest)
     return found
 
 
-def _read_alone(path: Path, name: str) -> Any:
-    content = _plain_file(path / name)
-    if _sha256(content) != _manifest(path)["files"].get(name):
-        raise ReleaseRefused(f"{name} was changed after the release was made: its digest differs.")
-    return _parsed({name: content}, name)
-
-
-def libraries_here() -> dict[str, str]:
-    """Return the versions that a release built here is bound to."""
-    return {"python": platform.python_version()} | {name: library_version(name) for name in LIBRARIES}
+def _read_alone(path: Path, name: str, expected_digest: str) -> Any:
+    return parsed(read_file(path, name, read_manifest(path, expected_digest)), name)
 
 
 def _contents(release: Release) -> dict[str, bytes]:
@@ -323,82 +300,3 @@ def _read_baseline(contents: dict[str, bytes], contract: Contract, trusted: Sequ
 
 def _json(document: Any) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _parsed(contents: dict[str, bytes], name: str) -> Any:
-    try:
-        return json.loads(contents[name])
-    except (ValueError, RecursionError) as error:
-        raise ReleaseRefused(f"{name} is not JSON: {error}") from None
-
-
-def _sha256(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    return _sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode())
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise ReleaseRefused("There is no such folder.")
-    manifest = _parsed({MANIFEST: _plain_file(path / MANIFEST)}, MANIFEST)
-    kinds = {
-        "format": int,
-        "name": str,
-        "version": int,
-        "digest": str,
-        "files": dict,
-        "libraries": dict,
-        "seed": int,
-    }
-    if not isinstance(manifest, dict) or {k: type(v) for k, v in manifest.items()} != kinds:
-        raise ReleaseRefused(f"{MANIFEST} must hold just {', '.join(kinds)}, each of its own kind.")
-    if manifest["format"] not in FORMATS:
-        known = " and ".join(map(str, FORMATS))
-        raise ReleaseRefused(f"It has format {manifest['format']}; this version reads {known}.")
-    return manifest
-
-
-def _checked_files(path: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
-    listed, there = set(manifest["files"]), {entry.name for entry in path.iterdir()}
-    wanted = {*FILES, next((name for name in BASELINES if name in listed), BASELINES[0])}
-    wanted |= {ENGINE} if manifest["format"] > 1 else set()
-    if listed != wanted or there != listed | {MANIFEST}:
-        odd = sorted((listed | there) ^ (wanted | {MANIFEST})) or sorted(there ^ (listed | {MANIFEST}))
-        files = f"{', '.join(sorted(wanted - {*BASELINES}))} and one of {', '.join(BASELINES)}"
-        raise ReleaseRefused(f"The folder must hold and list just {files}; wrong: {', '.join(odd)}.")
-    contents = {}
-    for name in sorted(wanted):
-        contents[name] = _plain_file(path / name)
-        if _sha256(contents[name]) != manifest["files"][name]:
-            raise ReleaseRefused(f"{name} was changed after the release was made: its digest differs.")
-    return contents
-
-
-def _plain_file(path: Path) -> bytes:
-    """Return the content of a regular file; a link, a pipe or a device in a release is refused, not followed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise ReleaseRefused(f"{path.name} cannot be read: {error.strerror}.") from None
-    try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise ReleaseRefused(f"{path.name} is no plain file.")
-        if facts.st_size > MAX_FILE:
-            raise ReleaseRefused(f"{path.name} has {facts.st_size:,} bytes; more than {MAX_FILE:,} is refused.")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    """Make the new folder's name durable before anyone is told of it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

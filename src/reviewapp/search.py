@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, select, text
+from sqlalchemy import Connection, RowMapping, select, text
 
 from .samples import as_text
 from .store import Store
@@ -27,6 +28,12 @@ _UNSPACED = re.compile(
 )
 _HIGHEST = text("SELECT rowid FROM words ORDER BY rowid DESC LIMIT 1")
 _INSERT = text("INSERT INTO words (rowid, text) VALUES (:seq, :text)")
+# What the words are taken from: what was read before a purge must not be taken in after it.
+_STATE = text("SELECT coalesce(max(rowid), 0), (SELECT max(seq) FROM purges) FROM words")
+_COLUMNS = predictions.c.seq, predictions.c.label, predictions.c.reference, predictions.c.input
+_REMOVE = text("DELETE FROM words WHERE rowid = :seq")
+_MERGE = text("INSERT INTO words (words, rank) VALUES ('merge', :pages)")
+MERGED = 500  # pages of the index that one commit writes anew
 
 
 def match(words: str) -> str | None:
@@ -40,15 +47,39 @@ def catch_up(store: Store) -> None:
     """Take in what was recorded since the last search; what other processes take in meanwhile is theirs."""
     while True:
         with store.reading() as connection:
-            highest = connection.scalar(_HIGHEST) or 0
-            columns = predictions.c.seq, predictions.c.label, predictions.c.reference, predictions.c.input
-            query = select(*columns).where(predictions.c.seq > highest).order_by(predictions.c.seq).limit(BATCH)
+            state = connection.execute(_STATE).one()
+            query = select(*_COLUMNS).where(predictions.c.seq > state[0]).order_by(predictions.c.seq).limit(BATCH)
             new = [_words(row) for row in connection.execute(query).mappings()]
         if not new:
             return
         with store.writing() as connection:
-            if (connection.scalar(_HIGHEST) or 0) == highest:
+            if connection.execute(_STATE).one() == state:
                 connection.execute(_INSERT, new)
+
+
+def forget(connection: Connection, numbers: Sequence[int]) -> None:
+    """Take in anew what is left of predictions that were erased; in a transaction of the caller's."""
+    highest = connection.scalar(_HIGHEST) or 0
+    query = select(*_COLUMNS).where(predictions.c.seq.in_([number for number in numbers if number <= highest]))
+    left = [_words(row) for row in connection.execute(query).mappings()]
+    if left:
+        connection.execute(_REMOVE, left)
+        connection.execute(_INSERT, left)
+
+
+def tidy(store: Store) -> None:
+    """Write the index anew, in short transactions, so that no word of what was erased is left in it."""
+    pages = -MERGED  # of all of the index; then on with what was begun
+    while True:
+        with store.writing() as connection:
+            driver: Any = connection.connection.driver_connection
+            before = driver.total_changes
+            connection.execute(_MERGE, {"pages": pages})
+            if (
+                driver.total_changes - before < 2
+            ):  # it was whole already (https://www.sqlite.org/fts5.html#the_merge_command)
+                return
+        pages = MERGED
 
 
 def _words(row: RowMapping) -> dict[str, Any]:

@@ -12,11 +12,8 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from .config import Settings, cores
+from .config import NUMERIC_THREADS, Settings, cores
 from .errors import UsageError
-
-# One thread a worker inside numeric libraries: workers are the parallelism, and OpenMP does not survive a fork.
-NUMERIC_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 _FIRST_DESCRIPTOR = 3  # of those that systemd hands over (sd_listen_fds)
 LONGEST_LINE = 8190  # bytes of a request line, or of a header: what deploy/nginx lets through (8 KiB with its line end)
@@ -108,16 +105,21 @@ def _check_handed_over(settings: Settings, count: int) -> None:
             )
 
 
+def make_instance(settings: Settings) -> None:
+    """Make the instance folder, for its owner alone, where there is none; raise UsageError where it cannot be one."""
+    try:
+        settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"REVIEWAPP_INSTANCE is {settings.instance}, which is no folder: {error.strerror}.") from None
+
+
 def hold_instance(settings: Settings) -> int:
     """Make this process the only one that serves from the instance folder; return the descriptor that holds it.
 
     The lock ends with the process, also with one that is killed, so a pid file left behind is known to be stale; a
     pid alone may meanwhile be another program's.
     """
-    try:
-        settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"REVIEWAPP_INSTANCE is {settings.instance}, which is no folder: {error.strerror}.") from None
+    make_instance(settings)
     descriptor = os.open(settings.instance / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
+from .chain import link_hash
 from .errors import StoreBusy, StoreError, StoreFull
 from .statements import Appends, Lookups, Statement, when_free, wrapped
 from .tables import probe
@@ -34,6 +35,8 @@ FIXED_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database that sev
 BUSY_SECONDS = 15  # how long a turn to write is waited for
 DURABLE = ("journal_mode=WAL", "synchronous=FULL")
 WAL_PAGES = 4000  # 16 MB; a recorded prediction writes about 15: with SQLite's own 1000, one in 70 tidies up after them
+# with it, nothing stays in the file of what was moved or deleted: a purge erases all there is
+KEEPING = ("foreign_keys=ON", "secure_delete=ON", f"wal_autocheckpoint={WAL_PAGES}")
 POOL = 32  # connections of one process; more threads than this wait for one
 
 
@@ -124,6 +127,17 @@ class Store:
             if not connection.execute(probe.update().values(written_at=written_at)).rowcount:
                 connection.execute(probe.insert().values(id=1, written_at=written_at))
 
+    def empty_log(self) -> bool:
+        """Bring all of the log into the file and cut it to nothing; return False where others read it too long."""
+        asked = "PRAGMA wal_checkpoint(TRUNCATE)"
+        with _translated(), self.engine.connect() as connection:  # in no transaction
+            driver: Any = connection.connection.driver_connection
+            try:
+                held_up, *_ = driver.execute(asked).fetchone()
+            except Exception as error:
+                raise wrapped(asked, error, connection.dialect) from error
+            return not held_up
+
     def close(self) -> None:
         """Close the connections of this process."""
         self._lookups.close()
@@ -177,9 +191,10 @@ def _sqlite_engine(url: str, path: Path, until: Callable[[], float], *, read_onl
     def _settings(connection: Any, _: Any) -> None:
         for pragma in (
             f"busy_timeout={BUSY_SECONDS}000",
-            *(("query_only=ON",) if read_only else (*DURABLE, "foreign_keys=ON", f"wal_autocheckpoint={WAL_PAGES}")),
+            *(("query_only=ON",) if read_only else (*DURABLE, *KEEPING)),
         ):
             connection.execute(f"PRAGMA {pragma}")
+        connection.create_function("link_hash", 4, link_hash, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -52,6 +53,8 @@ predictions = Table(
     Column("explanation", JSON(none_as_null=True)),
     Column("audit", Boolean, nullable=False, server_default=false()),
     Column("doubt", Float),  # how far the answer is from being sure: 1 - confidence, or the width of the interval
+    Column("salt", LargeBinary),  # random: it makes the digest that stays of an erased request useless for guessing
+    Column("seal", LargeBinary),  # of the last row of each commit: over all of its rows (chain.py)
     # what History filters and sorts by; each ends with the row's own number, which is the order of the pages
     *(Index(None, name, "seq") for name in ("label", "decision", "source", "doubt")),
     # each row writes to each index, so those of what hardly any row has leave the others out
@@ -75,6 +78,7 @@ verdicts = Table(
     Column("author", Text, nullable=False),
     Column("created_at", String(24), nullable=False),
     Column("blind", Boolean, nullable=False, server_default=false()),  # given before the options were seen
+    Column("salt", LargeBinary),
     Index(None, "prediction_seq", "seq"),
     Index(None, "verdict", "prediction_seq"),
     Index(None, "author", "created_at"),
@@ -153,6 +157,41 @@ release_events = Table(
     Column("created_at", String(24), nullable=False),
     Column("breaking", Boolean, nullable=False, server_default=false()),
     Column("differences", JSON(none_as_null=True)),
+)
+
+# The chain over what is appended: one link a commit and table, with a hash over the link before. That of predictions is
+# written by the insert itself, through the trigger `predictions_link`; what `predictions_wait` asks for, it does, too.
+links = Table(
+    "links",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("what", String(16), nullable=False),  # the name of a table
+    Column("last", Integer, nullable=False),  # the number of the commit's last row in it
+    Column("seal", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+# What was erased when, by whom and why, and what: each row with the digest of its erased columns, which stays.
+purges = Table(
+    "purges",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("created_at", String(24), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("selection", JSON, nullable=False),
+    Column("digest", String(64), nullable=False),  # over its rows in `purged`
+)
+
+purged = Table(
+    "purged",
+    metadata,
+    Column("purge_seq", ForeignKey(purges.c.seq), primary_key=True),
+    Column("what", String(16), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Index(None, "what", "seq", unique=True),
+    sqlite_with_rowid=False,
 )
 
 idempotency_keys = Table(

@@ -21,6 +21,7 @@ class TrustedTypes:
     """The list in one instance folder: each type with the folder that its module is imported from."""
 
     def __init__(self, instance: Path) -> None:
+        self.instance = instance
         self._path = instance / FILE
 
     def names(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..errors import ModelBroken, ReleaseRefused, UntrustedTypes, UsageError
 from ..frames import to_frame
 from ..golden import with_golden
 from ..policy import Policy, RollbackRule
+from ..proof import Proofs
 from ..release import Release
 from ..rulelist import RuleList
 from ..trust import TrustedTypes
@@ -28,7 +30,6 @@ from .candidates import FOLDS, MANY_CLASSES, candidates, choose, fit
 from .card import card, described
 from .figures import evaluate, own_threshold
 from .infer import Asked
-from .proof import prove
 from .rows import Labelled
 from .simple import simple_baseline, with_margin
 from .subject import Subject, subject
@@ -106,7 +107,7 @@ def build(order: Order, root: Path, trust: TrustedTypes, progress: Progress = la
     progress("write")
     folders = {name: given.folder_of(name) for name in order.trust if name in needed}
     try:
-        written = releases.write(release, root, lambda folder: prove(folder, trust, folders))
+        written = releases.write(release, root, partial(Proofs(trust.instance).demand_with, folders))
     except ReleaseRefused as error:
         raise UsageError(f"What was built would not be accepted by a service: {error.detail}") from None
     except OSError as error:

@@ -17,6 +17,7 @@ from ..accounts import ROLES, Accounts
 from ..adapter import ModelAdapter
 from ..config import Settings
 from ..errors import UsageError
+from ..proof import Proofs
 from ..registry import Registry
 from ..release import Release, ReleaseId
 from ..store import Store
@@ -185,6 +186,7 @@ def _release(settings: Settings, live: _Live | None, instance: Path) -> Release:
     """Return the release to measure, with its folder in `instance`: the live one, or the default one built there."""
     if live is None:
         return triage.build(instance / "releases")
+    Proofs(settings.instance).demand(live.folder, live.id.digest)
     release = releases.read(live.folder, live.id.digest, TrustedTypes(settings.instance).names())
     shutil.copytree(live.folder, instance / "releases" / live.id.name / str(live.id.version))
     if (settings.instance / TRUSTED).is_file():
@@ -204,7 +206,7 @@ def _trial(
 ) -> Iterator[Trial]:
     """Give a trial with the service running; it is stopped when the block ends."""
     store = Store(f"sqlite:///{instance / 'reviewapp.sqlite3'}")
-    Registry(instance / "releases", store, ModelAdapter).add(release, "evidence")
+    Registry(instance / "releases", store, ModelAdapter, prove=Proofs(instance).demand).add(release, "evidence")
     accounts = Accounts(store)
     headers = {role: {"Authorization": f"Bearer {accounts.create_token('evidence', role, 1)}"} for role in ROLES}
     store.close()

@@ -232,7 +232,7 @@ def _stated(release: ReleaseId | None) -> dict[str, str]:
         return {}
     try:
         folder = parts.registry.folder(release)
-        policy, evaluation = read_policy(folder), read_evaluation(folder)
+        policy, evaluation = read_policy(folder, release.digest), read_evaluation(folder, release.digest)
     except ReleaseRefused:
         return {}
     figures = evaluation.get("results", {}).get("test", {}).get("model", {})

@@ -1,0 +1,204 @@
+"""What is there: releases and which one is live, what was recorded, how it holds, and all that is measured of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from .. import bulk, places
+from ..config import load_settings, settings_table
+from ..errors import InvalidInput, NotReady, ReleaseRefused, ReviewappError, UsageError
+from ..evidence import run as trials
+from ..export import KINDS, export, write_beside
+from ..filters import EXPORT_OPTIONS, to_export
+from ..monitoring import ABOVE, monitored, tell_monitor
+from ..prediction import Call, new_id, utcnow
+from ..reliance import reliance, tell_reliance
+from ..wording import answered, how_sure
+from .group import ACTOR, _parts, end_tidily, main
+
+
+@main.command()
+def releases() -> None:
+    """List the releases and say which one answers now."""
+    parts = _parts()
+    live, built = parts.registry.live(), parts.registry.built()
+    if not built:
+        click.echo("There is no release yet; `reviewapp build` makes one.")
+    for event in built:
+        mark = "live" if event.id == live else ""
+        click.echo(f"{mark:<5}{event.id!s:<16}{event.created_at}  {event.id.digest}")
+
+
+@main.command()
+@click.argument("version", type=int)
+@click.option("--reason", required=True, help="Why; kept in the release log.")
+@click.option("--breaking", is_flag=True, help="The callers are ready for a contract that breaks them.")
+def promote(version: int, reason: str, breaking: bool) -> None:
+    """Let release VERSION answer from now on; say what changes in the contract."""
+    registry = _parts().registry
+    for one in registry.compare(version)[1]:  # said also where the promotion is then refused for it
+        click.echo(f"{'breaks callers: ' if one.breaking else ''}{one.pointer}: {one.detail}")
+    click.echo(f"{registry.promote(version, reason, ACTOR, breaking).id} is live.")
+
+
+@main.command()
+@click.option("--reason", required=True, help="Why; kept in the release log.")
+def rollback(reason: str) -> None:
+    """Let the release that was live before answer again."""
+    click.echo(f"{_parts().registry.roll_back(reason, ACTOR).id} is live.")
+
+
+@main.command()
+@click.argument("prediction_id", metavar="ID")
+def replay(prediction_id: str) -> None:
+    """Answer the recorded request ID again with the release that answered it; say whether it is the same."""
+    parts = _parts()
+    recorded = parts.ledger.prediction(prediction_id)
+    adapter = parts.registry.load(recorded.release)
+    difference = adapter.replay(recorded)
+    if difference is not None:
+        raise ReviewappError(f"{recorded.release} answers prediction {recorded.id} differently now: {difference}.")
+    said = f"{answered(recorded.output)}, {how_sure(recorded.output)}"
+    click.echo(f"The same: {recorded.release} ({recorded.option}) answers {said}.")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+def monitor(as_json: bool) -> None:
+    """Compute the monitoring metric and the rollback trigger from the ledger; exit code 1 where it has fired."""
+    parts = _parts()
+    pointer = parts.registry.live()
+    if pointer is None:
+        raise UsageError("No release is live yet; `reviewapp build` makes one.")  # not 1: that is a trigger that fired
+    release = parts.registry.load(pointer).release
+    reviews = parts.ledger.reviews(release.id)
+    found = monitored(release, reviews)
+    told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
+    sys.exit(int(found["trigger"]["state"] == ABOVE))
+
+
+def _filters(command: Any) -> Any:
+    """Give a command the filters and the order of History, as options of the same names."""
+    for field in reversed(EXPORT_OPTIONS):
+        named = "|".join(field.choices) if field.choices else {"boolean": "true|false"}.get(field.kind, "TEXT")
+        command = click.option(f"--{field.name}", metavar=named, help=field.description)(command)
+    return command
+
+
+@main.command("export")
+@click.option("--format", "kind", type=click.Choice(list(KINDS)), default="csv", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Write this file.  [default: standard output]")
+@_filters
+def export_predictions(kind: str, output: Path | None, **typed: str | None) -> None:
+    """Write the predictions that History finds, with their verdicts, as CSV or JSON Lines."""
+    parts = _parts()
+    try:
+        filters, sort = to_export({name: text for name, text in typed.items() if text is not None})
+    except InvalidInput as error:
+        said = "; ".join(f"--{one.pointer.rpartition('/')[2]}: {one.detail}" for one in error.errors)
+        raise UsageError(said) from None
+    try:
+        contract = parts.registry.contract()
+    except (NotReady, ReleaseRefused):  # what was answered can be read also while nothing answers
+        contract = None
+    _put(export(kind, parts.ledger, filters, sort, contract), output)
+
+
+def _put(pieces: Iterator[bytes], output: Path | None) -> None:
+    if output is not None:
+        write_beside(pieces, output)
+        return
+    for piece in pieces:  # click ends quietly where the reader has closed the pipe
+        click.echo(piece, nl=False)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--output", type=click.Path(path_type=Path), help="Write this file.  [default: standard output]")
+@click.option("--dry-run", is_flag=True, help="Record nothing.")
+def score(file: Path, output: Path | None, dry_run: bool) -> None:
+    """Answer the requests in FILE by the live release, as the bulk route does; exit code 1 where a row has a problem.
+
+    FILE is CSV (name.csv) or has a JSON request on each line (any other name); so is what comes out.
+    """
+    parts = _parts()
+    adapter = parts.registry.adapter()
+    kind = bulk.CSV_TYPE if file.suffix.lower() == ".csv" else bulk.NDJSON_TYPE
+    try:
+        rows = _Counted(bulk.read(kind, file.read_bytes(), adapter.contract))
+    except InvalidInput as error:
+        raise UsageError(f"{file}: {bulk.in_words(error)}") from None
+    call = Call(source="bulk", client=ACTOR, request_id=new_id(utcnow()), dry_run=dry_run)
+    _put(bulk.answer(rows, adapter, call), output)
+    if rows.problems:
+        raise ReviewappError(f"{rows.problems:,} of {rows.number:,} rows have a problem; each says which in its place.")
+
+
+class _Counted:
+    """The rows of a file, and once they are answered, how many there are and how many have a problem."""
+
+    number = problems = 0
+
+    def __init__(self, rows: bulk.Rows) -> None:
+        self._rows = rows
+        self.begin, self.write = rows.begin, rows.write
+
+    def __iter__(self) -> Iterator[bulk.Row]:
+        return iter(self._rows)
+
+    def end(self, rows: int, problems: int) -> bytes:
+        self.number, self.problems = rows, problems
+        return self._rows.end(rows, problems)
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path), help="The table that the live release was built from, if any.")
+@click.option("--quick", is_flag=True, help="Short runs of the load: under 90 seconds instead of several minutes.")
+@click.option("--check", is_flag=True, help="Measure again and compare with what is there; write nothing.")
+def evidence(data: Path | None, quick: bool, check: bool) -> None:
+    """Measure the live release on a service of its own.
+
+    Figures of the default model, which the memo states, go to memo/evidence/, those of a release that was built from a
+    table to evidence/ of the instance folder.
+    """
+    root, settings = places.checkout(), load_settings()
+    end_tidily()  # which stops the service under trial, too
+    if root is None:
+        raise UsageError("Evidence is bound to the source code: run this from a checkout of reviewapp.")
+    with tqdm(
+        total=trials.STEPS, bar_format="{desc:<12}{bar:30} {n_fmt}/{total_fmt} {elapsed}", file=sys.stderr
+    ) as bar:
+
+        def progress(step: str) -> None:
+            bar.set_description_str(step)
+            bar.update()
+
+        if check:
+            wrong = trials.check(root, settings, data=data, quick=quick, progress=progress)
+        else:
+            pack = trials.measure(root, settings, data=data, quick=quick, progress=progress)
+            memo = trials.render_memo(pack)
+            wrong = trials.failures(pack)
+        bar.update(trials.STEPS - bar.n)
+    for line in wrong:
+        click.echo(line)
+    if check:
+        click.echo(f"{len(wrong)} differences." if wrong else "The same: every figure was found again.")
+    else:
+        click.echo(f"{pack.folder}: {len(pack.tables)} tables, {len(pack.manifest['pictures'])} pictures.")
+        click.echo(f"{memo} rendered." if memo else "There is no template of a memo beside it.")
+    sys.exit(int(bool(wrong)))
+
+
+@main.command()
+def settings() -> None:
+    """Print the table of the settings."""
+    click.echo(settings_table(), nl=False)

@@ -1,0 +1,84 @@
+"""What answers, and what was left half done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from ..errors import ReleaseRefused
+from ..manifest import check_files
+from ..prediction import timestamp
+from ..staging import PREFIXES, left_behind
+from ..tables import uploads as files
+from .finding import OK, WARNING, WRONG, Case, Finding
+from .ledger import unread, usable
+
+FORGOTTEN = timedelta(days=1)
+
+
+def digests(case: Case) -> Iterator[Finding]:
+    """Every release that the ledger knows lies there as it was built."""
+    if not usable(case):
+        yield unread()
+        return
+    registry = case.parts.registry
+    live, built, damaged = registry.live(), registry.built(), False
+    for event in built:
+        try:
+            check_files(registry.folder(event.id), event.id.digest)
+        except ReleaseRefused as error:
+            damaged = True
+            state = WRONG if event.id == live else WARNING
+            yield Finding(state, f"Release {event.id} is damaged: {error.detail}", "Put its folder back from a backup.")
+    if not damaged:
+        yield Finding(OK, f"{len(built)} release{'s' if len(built) != 1 else ''} as built.")
+
+
+def live(case: Case) -> Iterator[Finding]:
+    if not usable(case):
+        yield unread()
+        return
+    registry = case.parts.registry
+    pointer = registry.live()
+    if pointer is None:
+        yield Finding(WARNING, "No release is live.", "`reviewapp build` makes one.")
+        return
+    try:
+        registry.check(registry.folder(pointer), pointer.digest)
+    except ReleaseRefused as error:
+        yield Finding(WRONG, f"The live release {pointer} does not load: {error.detail}", "`reviewapp rollback`.")
+    else:
+        yield Finding(OK, f"The live release {pointer} loads and gives its golden answers.")
+
+
+def leftovers(case: Case) -> Iterator[Finding]:
+    settings = case.parts.settings
+    places = {settings.releases, settings.instance, case.parts.store.path.parent}
+    left = sorted({path for place in places for path in left_behind(place, *PREFIXES)})
+    if left:
+        named = ", ".join(map(str, left))
+        yield Finding(
+            WARNING, f"Left by what was killed: {named}.", "The next build, backup or restore there takes it away."
+        )
+    else:
+        yield Finding(OK, "No folder was left half made.")
+
+
+def uploads(case: Case) -> Iterator[Finding]:
+    if not usable(case):
+        yield unread()
+        return
+    before = timestamp(case.facts.clock() - FORGOTTEN)
+    unfinished = select(func.count()).where(files.c.answered < files.c.rows, files.c.created_at < before)
+    with case.parts.store.reading() as connection:
+        number = connection.scalar(unfinished) or 0
+    if number:
+        yield Finding(
+            WARNING,
+            f"{number} upload{'s' if number != 1 else ''} of more than a day ago stopped half way.",
+            "Whoever sent it can go on at /upload.",
+        )
+    else:
+        yield Finding(OK, "No upload stopped half way.")
