@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from tests.proxy import Proxied
 from tests.service import Service
 from tests.small import with_limit
 
@@ -33,6 +34,11 @@ def fresh(folder: Path) -> Path:
         making.rename(kept)
     shutil.copytree(kept, folder)
     return folder
+
+
+def proxied(folder: Path, **settings: str) -> Proxied:
+    """The same as it is deployed: behind the shipped nginx, on a socket that outlives the service."""
+    return Proxied(fresh(folder), **settings)
 
 
 def served(folder: Path, **settings: str) -> Service:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -357,9 +358,27 @@ def test_an_address_that_cannot_be_listened_on_is_said(tmp_path: Path, bind: str
         server.check_address(settings)
 
 
-def test_a_socket_that_is_handed_over_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_is_handed_over_must_be_the_one_that_the_settings_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(server, "_FIRST_DESCRIPTOR", held.fileno())
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        named = f"127.0.0.1:{held.getsockname()[1]}"
+        server.check_address(load_settings({"instance": tmp_path, "bind": named}, {}))  # taken, but by itself
+        with pytest.raises(UsageError, match=f"listens on {named}, and REVIEWAPP_BIND is 127.0.0.1:80"):
+            server.check_address(load_settings({"instance": tmp_path, "bind": "127.0.0.1:80"}, {}))
+
+
+def test_a_socket_that_was_meant_for_another_process_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LISTEN_FDS", "1")
-    server.check_address(load_settings({"instance": tmp_path, "bind": "203.0.113.1:80"}, {}))
+    monkeypatch.setenv("LISTEN_PID", "1")
+    with pytest.raises(UsageError, match="cannot be listened on"):
+        server.check_address(load_settings({"instance": tmp_path, "bind": "203.0.113.1:80"}, {}))
 
 
 def test_an_instance_that_is_no_folder_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +298,24 @@ def test_no_more_connections_are_held_open_than_gunicorn_is_told(tmp_path: Path)
         assert worker.worker_connections == 5
     finally:
         worker.tmp.close()
+
+
+def test_what_is_no_request_is_refused_as_a_problem_that_repeats_nothing_of_it(server: Gunicorn) -> None:
+    for head, status, kind in (
+        (b"GET / evil", 400, "bad-request"),
+        (b"GET /1/1 HTTP/1.1\r\nevil : 1", 400, "bad-request"),
+        (b"GET /" + b"evil" * 3000 + b" HTTP/1.1", 414, "address-too-long"),
+        (b"GET /1/1 HTTP/1.1\r\nX-A: " + b"evil" * 3000, 431, "headers-too-large"),
+        (b"POST /1/1 HTTP/1.1\r\nTransfer-Encoding: evil", 501, "bad-request"),
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), SECONDS) as connection:
+            connection.sendall(head + b"\r\n\r\n")
+            answer = b""
+            with suppress(ConnectionResetError):
+                while chunk := connection.recv(65536):
+                    answer += chunk
+        said, _, body = answer.partition(b"\r\n\r\n")
+        assert said.startswith(f"HTTP/1.1 {status} ".encode())
+        assert b"Content-Type: application/problem+json" in said
+        assert (json.loads(body)["status"], json.loads(body)["type"]) == (status, f"/problems/{kind}")
+        assert b"evil" not in answer

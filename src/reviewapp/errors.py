@@ -2,7 +2,9 @@
 
 ReviewappError                      500  internal-error
 ├── BadRequest                      400  bad-request
-│   └── NotJSON                     400  not-json
+│   ├── NotJSON                     400  not-json
+│   ├── AddressTooLong              414  address-too-long
+│   └── HeadersTooLarge             431  headers-too-large
 ├── Unauthenticated                 401  unauthenticated
 ├── Forbidden                       403  forbidden
 ├── NotFound                        404  not-found
@@ -91,6 +93,18 @@ class BadRequest(ReviewappError):
 class NotJSON(BadRequest):
     slug = "not-json"
     title = "The body is not strict JSON"
+
+
+class AddressTooLong(BadRequest):
+    status = HTTPStatus.REQUEST_URI_TOO_LONG
+    slug = "address-too-long"
+    title = "The address is too long"
+
+
+class HeadersTooLarge(BadRequest):
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    slug = "headers-too-large"
+    title = "The headers are too large"
 
 
 class Unauthenticated(ReviewappError):

@@ -15,7 +15,8 @@ from gunicorn.app.base import BaseApplication
 from .config import NUMERIC_THREADS, Settings, cores
 from .errors import UsageError
 
-_INHERITED = {"LISTEN_FDS", "GUNICORN_FD"}  # a socket that systemd, or gunicorn's own re-execution, hands over
+_FIRST_DESCRIPTOR = 3  # of those that systemd hands over (sd_listen_fds)
+LONGEST_LINE = 8190  # bytes of a request line, or of a header: what deploy/nginx lets through (8 KiB with its line end)
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
@@ -31,8 +32,11 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "graceful_timeout": 30,
         "keepalive": 5,
         "limit_request_fields": 100,
+        "limit_request_line": LONGEST_LINE,
+        "limit_request_field_size": LONGEST_LINE,
         "forwarder_headers": "",  # SCRIPT_NAME and PATH_INFO are never taken from a header
-        "forwarded_allow_ips": "127.0.0.1" if settings.proxies else "",
+        "forwarded_allow_ips": "",  # nor is a scheme, which gunicorn would believe of whoever comes by a Unix socket:
+        "secure_scheme_headers": {},  # what proxies say is read in one place, as far as REVIEWAPP_PROXIES goes
         "control_socket_disable": True,  # two services of one user would share it
         "loglevel": "warning",
         "raw_env": [f"{name}={value}" for name, value in NUMERIC_THREADS.items()],
@@ -63,7 +67,12 @@ _KEEP_TO_A_CORE = {"pre_fork": _choose_core, "post_fork": _keep_to_core}
 
 def check_address(settings: Settings) -> None:
     """Raise UsageError where the address cannot be listened on, before anything is started."""
-    if settings.bind.startswith("unix:") or _INHERITED & set(os.environ):
+    if "GUNICORN_FD" in os.environ:  # from gunicorn's own re-execution
+        return
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        _check_handed_over(settings, int(os.environ.get("LISTEN_FDS", "0")))
+        return
+    if settings.bind.startswith("unix:"):
         return
     host, _, port = settings.bind.rpartition(":")
     host = host.strip("[]")
@@ -78,6 +87,22 @@ def check_address(settings: Settings) -> None:
             else:
                 reason = f"{settings.bind} cannot be listened on ({error.strerror})"
             raise UsageError(f"The service cannot start: {reason}.") from None
+
+
+def _check_handed_over(settings: Settings, count: int) -> None:
+    """Refuse sockets that listen elsewhere than REVIEWAPP_BIND says: who may be let in without a token hangs on it."""
+    for descriptor in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + count):
+        with socket.socket(fileno=os.dup(descriptor)) as handed:
+            name = handed.getsockname()
+        if isinstance(name, tuple):
+            listens = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        else:
+            listens = f"unix:{name}"
+        if listens != settings.bind:
+            raise UsageError(
+                f"The socket that was handed over listens on {listens}, and REVIEWAPP_BIND is {settings.bind}; "
+                "let both say the same."
+            )
 
 
 def make_instance(settings: Settings) -> None:

@@ -9,6 +9,8 @@ A client that begins a request and never ends it would hold a thread for ever: i
 answer that never ends, but nothing ends a thread: after gunicorn's `timeout` the loop answers with 503, and the worker
 takes nothing new, lets the others end and goes, so that the master starts another. Waiting for a body does not count,
 it has a bound of its own (protocol.BODY_PAUSE), and each piece of an answer that is sent begins the time anew.
+
+What cannot be read as a request is refused in the form of every other error, without a word of what was sent.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ import socket
 import threading
 import time
 import uuid
+from http import HTTPStatus
 from typing import Any
 
+from gunicorn.http import errors as refused
+from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
-from .errors import REQUEST_ID, NotReady, as_problem
+from .errors import REQUEST_ID, AddressTooLong, BadRequest, HeadersTooLarge, NotReady, ReviewappError, as_problem
 from .strictjson import dumps
 
 HEAD_SECONDS = 10.0  # that the head of a request may take; its body has a bound of its own (protocol.BODY_PAUSE)
@@ -33,6 +38,19 @@ LEAVE_SECONDS = 10.0  # that a worker with a stuck request gives the others
 HUNG_UP_SECONDS = 5.0  # in which a thread notices that its client was hung up on
 LOOK_SECONDS = 0.25  # from one look at all requests to the next
 STOOD_STILL = 5.0  # seconds without a look: the worker was stopped as a whole, and no request is to blame
+
+
+_REFUSALS: dict[type, ReviewappError] = {
+    refused.LimitRequestLine: AddressTooLong("The line of a request may have 8,190 bytes at most."),
+    refused.LimitRequestHeaders: HeadersTooLarge("A request may have 100 headers of 8,190 bytes at most."),
+}
+_NOT_WELL_FORMED = BadRequest("The request is not well formed.")
+_STATUS = {
+    refused.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+    refused.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+# Of gunicorn's, what the app or the operator did wrong, not the client.
+_NOT_THE_CLIENTS = (refused.InvalidResponseHeader, refused.InvalidResponseHeaderName, refused.ConfigurationProblem)
 
 
 class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -116,6 +134,17 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """In the loop: wait for what happens, while requests are under way no longer than until the next look."""
         super().wait_for_and_dispatch_events(min(timeout, LOOK_SECONDS) if self._under_way else timeout)
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Refuse what is no request; gunicorn's own page would repeat parts of it."""
+        if not isinstance(exc, refused.ParseException) or isinstance(exc, _NOT_THE_CLIENTS):
+            super().handle_error(req, client, addr, exc)
+            return
+        refusal = _REFUSALS.get(type(exc), _NOT_WELL_FORMED)
+        request_id = str(uuid.uuid4())
+        self.log.warning("request %s refused: %s", request_id, type(exc).__name__)
+        with contextlib.suppress(OSError):  # nobody is left to be answered
+            write_nonblock(client, _without_the_app(refusal, request_id, _STATUS.get(type(exc))))
+
     def murder_pending(self) -> None:
         """In the loop, once a second at least: hang up on clients that took too long, and give up what is stuck."""
         super().murder_pending()
@@ -189,16 +218,25 @@ class _Asked:
 
 def _refuse(connection: Any, request_id: str, seconds: float) -> None:
     """Send a client the answer that no thread sends."""
-    error = NotReady(f"The answer took more than {seconds:g} s and was given up; whether it is recorded is not known.")
-    body = dumps(as_problem(error, request_id))
+    error = NotReady(
+        f"The answer took more than {seconds:g} s and was given up; whether it is recorded is not known.", retry_after=1
+    )
+    with contextlib.suppress(OSError):  # the client has gone
+        connection.send(_without_the_app(error, request_id), socket.MSG_DONTWAIT)
+    _shut(connection, socket.SHUT_WR)
+
+
+def _without_the_app(error: ReviewappError, request_id: str, status: HTTPStatus | None = None) -> bytes:
+    """Return an answer as it goes to the client; `status` in place of the error's own."""
+    status = HTTPStatus(error.status) if status is None else status
+    body = dumps(as_problem(error, request_id) | {"status": int(status)})
+    retry = "" if error.retry_after is None else f"Retry-After: {error.retry_after}\r\n"
     head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
+        f"HTTP/1.1 {int(status)} {status.phrase}\r\nContent-Type: application/problem+json\r\n{retry}"
         "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n"
         f"X-Request-ID: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    with contextlib.suppress(OSError):  # the client has gone
-        connection.send(head.encode() + body, socket.MSG_DONTWAIT)
-    _shut(connection, socket.SHUT_WR)
+    return head.encode() + body
 
 
 def _shut(connection: Any, how: int) -> None:
