@@ -170,7 +170,7 @@ def test_a_damaged_ledger_makes_no_backup(instance: Instance, tmp_path: Path) ->
         backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
     instance.ledger.write_bytes(whole)
     instance.write("PRAGMA writable_schema=ON; ")
-    instance.write("INSERT INTO verdicts VALUES (1, 99, 'agree', NULL, NULL, '[]', NULL, 'ann', 'x', 0)")
+    instance.write("INSERT INTO verdicts VALUES (1, 99, 'agree', NULL, NULL, '[]', NULL, 'ann', 'x', 0, NULL)")
     with pytest.raises(StoreBusy, match="names a row that is not there"):
         backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
     assert not (tmp_path / "kept.tar").exists()
@@ -505,7 +505,7 @@ def test_db_tells_checks_and_brings_up_to_date(other: Instance) -> None:
     assert "that of this version" in other.run("db", "status").stdout
     whole = other.run("db", "check")
     assert (whole.exit_code, whole.stdout) == (0, "The ledger's file is whole.\n")
-    other.write("INSERT INTO verdicts VALUES (1, 99, 'agree', NULL, NULL, '[]', NULL, 'ann', 'x', 0)")
+    other.write("INSERT INTO verdicts VALUES (1, 99, 'agree', NULL, NULL, '[]', NULL, 'ann', 'x', 0, NULL)")
     wrong = other.run("db", "check")
     assert (wrong.exit_code, wrong.stdout) == (1, "verdicts names a row that is not there\n")
 

@@ -27,7 +27,10 @@ from .test_staging import killed_in
 from .test_store import RECORDED, older_store
 
 ROOT = Path(__file__).resolve().parent.parent
-NGINX = re.search(r"```nginx\n(.*?)```", (ROOT / "deploy" / "README.md").read_text(), re.DOTALL)
+NGINX = "".join(
+    (ROOT / "deploy" / "nginx" / f"reviewapp{name}.conf").read_text()
+    for name in ("", "/limits", "/problems", "/proxy", "/locations")
+)
 GOOD = Facts(
     sqlite=(3, 53, 4), user=1000, open_files=65536, cores=2, environment={},
     mounts="22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n",
@@ -40,7 +43,7 @@ class Examined:
     def __init__(self, instance: Path) -> None:
         self.instance, self.nginx = instance, instance.parent / "nginx.conf"
         self._opened: list[Any] = []
-        self.nginx.write_text(NGINX[1] if NGINX else "")
+        self.nginx.write_text(NGINX)
 
     def case(self, facts: Facts = GOOD, nginx: bool = False, **settings: Any) -> Case:
         given = {"instance": self.instance, "workers": 2, **settings}
@@ -215,7 +218,7 @@ def test_a_control_socket_is_wrong_however_it_is_opened(here: Examined, monkeypa
         ("client_body_timeout 5s;", "client_body_timeout 1m;", [WARNING]),
         ("client_header_timeout 5s;", "", [WARNING]),
         ("client_header_timeout 5s;", "client_header_timeout 5000ms;", [OK]),
-        ('proxy_set_header X-Forwarded-Prefix "";', "", [WRONG]),
+        ("proxy_set_header X-Forwarded-Prefix", "proxy_set_header X-Other", [WRONG]),
     ],
 )
 def test_a_proxy_that_does_not_fit_the_settings_is_said(here: Examined, old: str, new: str, states: list[str]) -> None:

@@ -122,7 +122,7 @@ import io, json, os, sys
 from pathlib import Path
 from reviewapp.factory import create_app
 
-instance, releases, known = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+instance, releases, known = Path(sys.argv[1]), Path(sys.argv[2]), json.load(sys.stdin)
 app = create_app({"instance": instance, "releases": releases})
 parts = app.extensions["reviewapp"]
 headers = {"Authorization": f"Bearer {parts.accounts.create_token('ann', 'admin')}"}
@@ -177,8 +177,8 @@ def test_no_address_and_no_file_name_opens_a_file_outside_of_the_folders_that_ar
         "names": names,
         "csv": as_csv([example]),
     }
-    words = [sys.executable, "-c", OPENED, str(tmp_path / "instance"), str(releases_root), json.dumps(asked)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    words = [sys.executable, "-c", OPENED, str(tmp_path / "instance"), str(releases_root)]
+    done = subprocess.run(words, input=json.dumps(asked), capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout)
     root = DOCUMENT.parent.parent

@@ -40,13 +40,13 @@ def ids(file: Path, clock: Clock) -> list[str]:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     opened: list[Any] = []
-    make_parts = cli.make_parts
+    make_parts = cli.group.make_parts
 
     def making(settings: Any) -> Any:
         opened.append(make_parts(settings))
         return opened[-1]
 
-    monkeypatch.setattr(cli, "make_parts", making)
+    monkeypatch.setattr(cli.group, "make_parts", making)
     environment = {"REVIEWAPP_INSTANCE": str(tmp_path / "instance")}
     yield lambda *words: CliRunner().invoke(main, words, env=environment)
     for parts in opened:

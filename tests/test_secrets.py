@@ -167,6 +167,6 @@ def test_the_log_of_the_service_holds_no_secret_and_no_line_that_was_sent(servic
             answer = b"".join(iter(lambda: connection.recv(4096), b""))
         assert answer.startswith(b"HTTP/1.1 4") or answer.startswith((b"HTTP/1.1 303", b"HTTP/1.1 501")), head
     written = log.read_bytes()[before:].decode()
-    assert "Invalid request" in written  # so the log was watched
+    assert "InvalidRequestLine" in written  # so the log was watched
     assert secret not in written
     assert all(line.isprintable() for line in written.splitlines())
