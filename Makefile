@@ -15,9 +15,12 @@ help: ## list the targets
 run: .venv/.run ## build the default release if there is none, start the service, print a sign-in link
 	@exec $(BIN)/reviewapp serve
 
+# Several at once: most tests of the service wait. Each process keeps to the tests of a file as far as that is fair.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
 test: lint ## lint, types and all tests
 	@mkdir -p build
-	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json:build/coverage.json --junitxml=build/junit.xml
+	@$(PYTEST) --cov --cov-report=term --cov-report=json:build/coverage.json --junitxml=build/junit.xml
 
 evidence: build/junit.xml ## measure all that the memo states, render it, run its notebook (about 10 minutes)
 	@$(BIN)/reviewapp evidence
@@ -41,7 +44,7 @@ mutants: .venv/.mutation ## do the tests notice when the code that trust rests o
 # The tests whose counts the evidence states; those of evidence, memo and notebook themselves would go in a circle.
 build/junit.xml: $(shell find src templates static tests -type f -not -name '*.pyc' -not -path '*.egg-info*') | .venv/.dev
 	@mkdir -p build
-	@$(BIN)/python -m pytest -q --junitxml=$@ --ignore-glob='*/test_evidence*.py' \
+	@$(PYTEST) -q --junitxml=$@ --ignore-glob='*/test_evidence*.py' \
 	  --ignore=tests/test_memo.py --ignore=tests/test_notebook.py
 
 lint: .venv/.dev ## style and types
