@@ -178,8 +178,10 @@ def no_writing(workers: list[int]) -> Iterator[None]:
 def away(ledger: Path) -> Iterator[None]:
     elsewhere = ledger.with_name("elsewhere")
     ledger.rename(elsewhere)
-    yield
-    elsewhere.rename(ledger)
+    try:
+        yield
+    finally:
+        elsewhere.rename(ledger)
 
 
 def _replaced(ledger: Path) -> AbstractContextManager[None]:

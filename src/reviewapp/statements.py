@@ -194,7 +194,10 @@ class _Kept:
     """A connection with the engine's settings that is none of its pool's."""
 
     def __init__(self, engine: Engine) -> None:
-        connection = engine.raw_connection()
+        try:
+            connection = engine.raw_connection()
+        except dbapi2.Error as error:  # which SQLAlchemy leaves as it is here
+            raise wrapped("", error, engine.dialect) from error
         driver: Any = connection.driver_connection
         connection.detach()
         self.execute: Callable[..., Any] = driver.execute
