@@ -154,6 +154,22 @@ def test_a_connection_that_finds_every_thread_busy_waits_for_the_first_that_is_f
     assert [one.result() for one in busy] == [200] * ALL
 
 
+def test_connections_that_are_kept_busy_do_not_keep_the_threads_to_themselves(server: Gunicorn) -> None:
+    clients, total = 3 * ALL, 100 * ALL
+    answers = [0] * clients
+
+    def keep_busy(i: int) -> None:
+        with closing(server.connection()) as connection:
+            while sum(answers) < total:
+                assert answered(connection, "quick") == 200
+                answers[i] += 1
+
+    with ThreadPoolExecutor(clients) as pool:
+        for one in [pool.submit(keep_busy, i) for i in range(clients)]:
+            one.result()
+    assert min(answers) > total / clients / 10
+
+
 def test_clients_that_never_end_their_request_hold_no_thread_for_ever(server: Gunicorn) -> None:
     address = ("127.0.0.1", server.port)
     with ExitStack() as open_ones:

@@ -97,6 +97,16 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._queued.add(conn)
         super().enqueue_req(conn)
 
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """In the loop: a request is answered, so one connection that no worker had a thread for may queue here.
+
+        Else those that are kept alive would pass the threads on to each other for as long as they like.
+        """
+        super().finish_request(conn, fs)
+        if not self._accepting and self.alive and self.nr_conns < self.cfg.worker_connections:
+            for listener in self.sockets:
+                self.accept(listener)
+
     @property
     def answer_seconds(self) -> float:
         """How long an answer may take."""
