@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
 
@@ -23,17 +24,23 @@ ACTOR = "soak"
 def fresh(folder: Path) -> Path:
     """Make the folder an instance whose release 1 is live; release 2 is the same but for one limit."""
     kept = CACHE / source_digest(ROOT).removeprefix("sha256:")[:12]
-    if not kept.exists():
-        shutil.rmtree(CACHE, ignore_errors=True)
-        making = CACHE / "making"
-        parts = make_parts(load_settings({"instance": making}, {}))
-        first = triage.build(parts.settings.releases)
-        parts.registry.add(first, ACTOR)
-        parts.registry.add(releases.write(with_limit(first, 10_000_000), parts.settings.releases), ACTOR)
-        parts.store.close()
-        making.rename(kept)
+    CACHE.parent.mkdir(exist_ok=True)
+    with CACHE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run several at once
+        if not kept.exists():
+            shutil.rmtree(CACHE, ignore_errors=True)
+            _build(CACHE / "making")
+            (CACHE / "making").rename(kept)
     shutil.copytree(kept, folder)
     return folder
+
+
+def _build(folder: Path) -> None:
+    parts = make_parts(load_settings({"instance": folder}, {}))
+    first = triage.build(parts.settings.releases)
+    parts.registry.add(first, ACTOR)
+    parts.registry.add(releases.write(with_limit(first, 10_000_000), parts.settings.releases), ACTOR)
+    parts.store.close()
 
 
 def proxied(folder: Path, **settings: str) -> Proxied:

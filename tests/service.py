@@ -33,10 +33,9 @@ class Service(RunningService):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "reviewapp", *words], env=self.environment, capture_output=True, text=True
-        )
+    def command(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "reviewapp", *words]
+        return subprocess.run(command, env=self.environment, cwd=cwd, capture_output=True, text=True)
 
     @cached_property
     def reviewer(self) -> str:

@@ -187,8 +187,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     names = ["a", "b", LONG, "opened", *[f"measure {i}" for i in range(12)], "price"]
     table = tables.write(folder / "prices.csv", names, rows)
     service = Service(folder / "instance")
-    proposal = service.command("build", "--data", str(table), "--target", "price", "--review-contract")
-    path = next(Path(word) for word in re.findall(r"\S*contract\.json", proposal.stdout + proposal.stderr))
+    proposal = service.command("build", "--data", str(table), "--target", "price", "--review-contract", cwd=folder)
+    assert proposal.returncode == 0, proposal.stderr
+    path = folder / "contract.json"
     contract = json.loads(path.read_text())
     contract["properties"]["a"]["x-reviewapp-unit"] = "thousands of a quite long unit"
     path.write_text(json.dumps(contract))

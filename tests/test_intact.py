@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pysqlite3 import dbapi2
 
-from reviewapp.chain import BEGIN, KINDS, link_hash
+from reviewapp.chain import BEGIN, KINDS, digest_of, link_hash, purged_entry
 from reviewapp.errors import ReviewappError, UsageError
 from reviewapp.intact import Whole, verify
 from reviewapp.ledger import Ledger
@@ -215,9 +215,9 @@ def test_what_does_not_fit_is_named(copy: Path) -> None:
         "UPDATE links SET hash = x'00' WHERE seq = 4": "Link 4 of the chain was changed",
         "UPDATE links SET last = 'x' WHERE seq = 4": "Link 4 of the chain was changed",
         "UPDATE links SET seal = 'x' WHERE seq = 4": "Link 4 of the chain was changed",
-        "UPDATE purged SET digest = x'00'": r"Prediction 2 \(.+\) to prediction 3 \(.+\): changed",
+        "UPDATE purged SET digest = x'00'": r"Prediction 2 \(.+\) was erased, and what stayed of it was changed",
         "INSERT INTO purged VALUES (1, 'words', 1, x'00')": "Purge 1: changed after it was recorded",
-        "UPDATE purged SET digest = 'x' WHERE what = 'verdicts'": "Verdict 2: changed after it was recorded",
+        "UPDATE purged SET digest = 'x' WHERE what = 'verdicts'": "Verdict 2 was erased, and what stayed of it was",
         "UPDATE predictions SET client = x'ff' WHERE seq = 1": r"Prediction 1 \(.+\): changed",
         "UPDATE predictions SET client = CAST(x'ff' AS TEXT) WHERE seq = 1": r"Prediction 1 \(.+\): changed",
         "UPDATE verdicts SET prediction_seq = 99 WHERE seq = 1": "Row 1 of verdicts belongs to a row of predictions",
@@ -321,3 +321,34 @@ def test_what_was_recorded_before_there_was_a_chain_is_in_its_first_links(tmp_pa
         changed(Path(shutil.copy(tmp_path / "ledger.sqlite3", tmp_path / "copy.sqlite3")), statement)
         with pytest.raises(ReviewappError):
             verified(tmp_path / "copy.sqlite3")
+
+
+def test_no_digest_of_what_was_erased_stands_for_the_row_beside_it(copy: Path) -> None:
+    """A row whose entry is empty, and a neighbour whose digest holds both, would have the seal of their commit."""
+    ledger = dbapi2.connect(copy)
+    for trigger in ("predictions_link", "predictions_wait"):
+        ledger.execute(f"DROP TRIGGER {trigger}")
+    kind = KINDS["predictions"]
+    names = ",".join(f'"{name}"' for name in kind.columns)
+
+    def row(number: int) -> tuple[Any, ...]:
+        return tuple(ledger.execute(f"SELECT {names} FROM predictions WHERE seq = ?", (number,)).fetchone())
+
+    [(first,)] = ledger.execute("SELECT min(seq) FROM predictions WHERE seal IS NULL").fetchall()
+    both = kind.entry(row(first)) + kind.digest(row(first + 1))
+    ledger.execute("UPDATE predictions SET salt = 'x', client = 'somebody else' WHERE seq = ?", (first,))
+    emptied = "reference = NULL, input = NULL, warnings = '[]', explanation = NULL, salt = NULL"
+    ledger.execute(f"UPDATE predictions SET {emptied} WHERE seq = ?", (first + 1,))
+    erased = digest_of([purged_entry("predictions", first + 1, both)]).hex()
+    purge = ("2026-02-01T00:00:00.000Z", "ann", "asked for", '{"ids":1}', erased)
+    insert = "INSERT INTO purges (created_at, actor, reason, selection, digest) VALUES (?, ?, ?, ?, ?)"
+    number = ledger.execute(insert, purge).lastrowid
+    ledger.execute("INSERT INTO purged VALUES (?, 'predictions', ?, ?)", (number, first + 1, both))
+    seal = digest_of([KINDS["purges"].entry(purge)])
+    [newest] = ledger.execute("SELECT hash FROM links ORDER BY seq DESC LIMIT 1").fetchone()
+    link = ("purges", number, seal, link_hash(newest, "purges", number, seal))
+    ledger.execute("INSERT INTO links (what, last, seal, hash) VALUES (?, ?, ?, ?)", link)
+    ledger.commit()
+    ledger.close()
+    with pytest.raises(ReviewappError, match="Prediction"):
+        verified(copy)

@@ -141,11 +141,9 @@ def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[s
         if text:
             values[setting.name] = _read(setting.metadata["read"], PREFIX + setting.name.upper(), text)
     file = instance / "config.py"
-    if file.is_file():
+    if given := _run(file):
         known = {setting.name.upper(): setting for setting in fields(Settings)}
-        for name, value in runpy.run_path(str(file)).items():
-            if not name.isupper():
-                continue
+        for name, value in given.items():
             if name not in known:
                 raise UsageError(f"{file} sets {name}, which is no setting; known are {', '.join(sorted(known))}.")
             text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
@@ -161,6 +159,19 @@ def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[s
             f"REVIEWAPP_AUTH=off is allowed only on a loopback address, and REVIEWAPP_BIND is {settings.bind}."
         )
     return settings
+
+
+def _run(file: Path) -> dict[str, Any]:
+    """Return what config.py sets, nothing where there is none; raise UsageError saying what is wrong with it."""
+    try:
+        made = runpy.run_path(str(file)) if file.is_file() else {}
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be read: {error.strerror}; ask as the user that the service runs as."
+        ) from None
+    except Exception as error:  # it is a program, which may raise anything
+        raise UsageError(f"{file} cannot be run: {type(error).__name__}: {error}.") from None
+    return {name: value for name, value in made.items() if name.isupper()}
 
 
 def _read(read: Callable[[str], Any], name: str, text: str) -> Any:

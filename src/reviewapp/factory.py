@@ -158,7 +158,7 @@ def _failed(error: Exception) -> WerkzeugResponse:
     protocol.drain()
     if for_programs:
         response: WerkzeugResponse = protocol.problem(known)
-    elif isinstance(known, Unauthenticated) and request.method == "GET" and request.endpoint != "ui.sign_in":
+    elif isinstance(known, Unauthenticated) and request.method in ("GET", "HEAD") and request.endpoint != "ui.sign_in":
         asked = request.root_path + request.full_path.removesuffix("?")
         response = redirect(url_for("ui.sign_in", next=asked if 1 < len(asked) <= 1000 else None), 303)
     else:

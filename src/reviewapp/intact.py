@@ -131,13 +131,15 @@ class _Reader:
         kind, (number, *values, _, digest) = KINDS[what], row
         if digest is not None and (*kind.erased(values), *kind.salt(values)) != (*kind.emptied.values(), None):
             raise ReviewappError(f"{_named(what, row).capitalize()} was erased, and holds something again.")
+        if digest is not None and (not isinstance(digest, bytes) or len(digest) != len(BEGIN)):
+            raise ReviewappError(f"{_named(what, row).capitalize()} was erased, and what stayed of it was changed.")
         try:
             if what == "purges":
                 erased = digest_of(purged_entry(*one[1:]) for one in self._purged.up_to(number))
                 digest = None if erased.hex() == values[-1] else b""
             return kind.entry(values, digest)
-        except TypeError:  # of a value that is of no kind that is recorded
-            return b""
+        except TypeError:  # no entry may be empty: what is beside it could then be made to stand for both
+            raise ReviewappError(f"{_named(what, row).capitalize()}: changed after it was recorded.") from None
 
 
 def _hash(before: bytes, what: str, last: Any, sealed: Any) -> bytes | None:

@@ -188,7 +188,8 @@ def differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def doubt(output: Mapping[str, Any]) -> float:
     """Return how far an answer is from being sure: 1 - its confidence, or the width of its interval."""
-    return float(1 - output["confidence"] if "label" in output else output["high"] - output["low"])
+    doubt = float(1 - output["confidence"] if "label" in output else output["high"] - output["low"])
+    return doubt + 0.0  # SQLite keeps no sign of a zero
 
 
 def verdict_of(values: Mapping[str, Any], author: str, now: datetime) -> Verdict:

@@ -40,6 +40,8 @@ _RETRIES = (
     "DELETE FROM idempotency_keys WHERE EXISTS (SELECT 1 FROM json_each(prediction_ids) AS one"
     " JOIN predictions AS p ON p.id = one.value WHERE p.input IS NULL)"
 )
+# An index that is only changed may keep, between its entries, a copy of one that was moved; made anew it has none.
+_REFERENCES = "REINDEX ix_predictions_reference_seq"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Purge:
             connection.exec_driver_sql(_ANSWERED)
             connection.exec_driver_sql(_REFUSED, (_listed(uploaded),))
             connection.exec_driver_sql(_RETRIES)
+            connection.exec_driver_sql(_REFERENCES)
         search.tidy(self._store)
         if not self._store.empty_log():
             raise ReviewappError(

@@ -176,9 +176,12 @@ def write(release: Release, root: Path, prove: Callable[[Path, str], None] = lam
             document = {**manifest, "version": version, "digest": digest}
             (building / MANIFEST).write_bytes(_json(document))
             building.chmod(0o755)
+            for one in (*(building / name for name in contents), building / MANIFEST, building):
+                sync(one)  # before its name is: the ledger will know it, and a lost machine must not leave it empty
             home.mkdir(exist_ok=True)
             building.rename(home / str(version))
         sync(home)
+        sync(root)
     return replace(release, id=ReleaseId(release.contract.name, version, digest))
 
 

@@ -8,12 +8,14 @@ and every value of the input, not the names of its members.
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select, text
 
+from .errors import NotReady
 from .samples import as_text
 from .store import Store
 from .tables import predictions
@@ -33,6 +35,7 @@ _STATE = text("SELECT coalesce(max(rowid), 0), (SELECT max(seq) FROM purges) FRO
 _COLUMNS = predictions.c.seq, predictions.c.label, predictions.c.reference, predictions.c.input
 _REMOVE = text("DELETE FROM words WHERE rowid = :seq")
 _MERGE = text("INSERT INTO words (words, rank) VALUES ('merge', :pages)")
+SECONDS = 5.0  # that one search takes in what was recorded; a request may not take much longer
 MERGED = 500  # pages of the index that one commit writes anew
 
 
@@ -44,7 +47,11 @@ def match(words: str) -> str | None:
 
 
 def catch_up(store: Store) -> None:
-    """Take in what was recorded since the last search; what other processes take in meanwhile is theirs."""
+    """Take in what was recorded since the last search; what other processes take in meanwhile is theirs.
+
+    Raises NotReady where that takes longer than SECONDS; the next search goes on from there.
+    """
+    ends = time.monotonic() + SECONDS
     while True:
         with store.reading() as connection:
             state = connection.execute(_STATE).one()
@@ -52,6 +59,8 @@ def catch_up(store: Store) -> None:
             new = [_words(row) for row in connection.execute(query).mappings()]
         if not new:
             return
+        if time.monotonic() > ends:
+            raise NotReady("The search takes in what was recorded since the last one; ask again.", retry_after=1)
         with store.writing() as connection:
             if connection.execute(_STATE).one() == state:
                 connection.execute(_INSERT, new)

@@ -120,7 +120,13 @@ def hold_instance(settings: Settings) -> int:
     pid alone may meanwhile be another program's.
     """
     make_instance(settings)
-    descriptor = os.open(settings.instance / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = settings.instance / "serve.lock"
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(
+            f"{lock} cannot be written: {error.strerror}; it is its owner's, who runs the service."
+        ) from None
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

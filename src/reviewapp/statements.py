@@ -104,12 +104,12 @@ class Lookups:
         """Return the first row as the driver gives it, or None; raises SQLAlchemy's errors."""
         asked = statement(clause, engine.dialect)
         kept: _Kept | None = getattr(self._of_thread, "kept", None)
-        if kept is None:
-            kept = self._of_thread.kept = _Kept(engine)
-            with self._lock:
-                self._open.add(kept)
         given = asked.values(values)
         try:
+            if kept is None:
+                kept = self._of_thread.kept = _Kept(engine)
+                with self._lock:
+                    self._open.add(kept)
             cursor = kept.execute(asked.sql, given)
             found: tuple[Any, ...] | None = cursor.fetchone()
             cursor.close()
@@ -191,13 +191,10 @@ def when_free(write: Callable[[], object], until: float) -> None:
 
 
 class _Kept:
-    """A connection with the engine's settings that is none of its pool's."""
+    """A connection with the engine's settings that is none of its pool's; opening it raises the driver's errors."""
 
     def __init__(self, engine: Engine) -> None:
-        try:
-            connection = engine.raw_connection()
-        except dbapi2.Error as error:  # which SQLAlchemy leaves as it is here
-            raise wrapped("", error, engine.dialect) from error
+        connection = engine.raw_connection()
         driver: Any = connection.driver_connection
         connection.detach()
         self.execute: Callable[..., Any] = driver.execute

@@ -46,7 +46,8 @@ WAL_PAGES = 4000  # 16 MB; a recorded prediction writes about 15: with SQLite's 
 WAL_BYTES = 5 * WAL_PAGES * 1024  # a longer log is cut when it begins anew: one that a long reader let grow
 # with secure_delete, nothing stays in the file of what was moved or deleted: a purge erases all there is
 KEEPING = (
-    "foreign_keys=ON", "secure_delete=ON", f"wal_autocheckpoint={WAL_PAGES}", f"journal_size_limit={WAL_BYTES}"
+    "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY",
+    f"wal_autocheckpoint={WAL_PAGES}", f"journal_size_limit={WAL_BYTES}",
 )  # fmt: skip
 POOL = 32  # connections of one process; more threads than this wait for one
 
@@ -365,7 +366,7 @@ _CAUSES = {
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn the driver's errors into ours: what is full, what is busy; a broken statement stays what it is."""
+    """Turn the driver's errors into ours: what is full, what is busy, also where a table is not there (yet)."""
     try:
         yield
     except OperationalError as error:

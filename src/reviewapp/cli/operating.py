@@ -15,6 +15,7 @@ from .. import ledgerfile
 from ..accounts import ROLES
 from ..config import load_settings
 from ..doctor import WRONG, Case, examine
+from ..errors import UsageError
 from ..factory import create_app, make_parts
 from ..parts import Parts
 from ..purging import Purge, Selection
@@ -159,7 +160,10 @@ def restore(file: Path, replace: bool) -> None:
 def purge(ids: tuple[str, ...], before: datetime | None, client: str | None, reason: str, dry_run: bool) -> None:
     """Erase what was asked, by the ID of predictions, by day or by client; that it was answered stays."""
     selection = Selection(ids, None if before is None else before.date(), client)
-    asked = Purge(_parts().store, selection, reason, ACTOR)
+    store = _parts().store
+    if not store.path.is_file():  # it would be made, and a wrong REVIEWAPP_INSTANCE not be noticed
+        raise UsageError(f"There is no ledger at {store.path}; nothing was erased.")
+    asked = Purge(store, selection, reason, ACTOR)
     n = asked.count() if dry_run else asked.run()
     click.echo(f"{n:,} prediction{'s' * (n != 1)} {'would be' if dry_run else 'erased'}{' erased' * dry_run}.")
 

@@ -77,7 +77,10 @@ def monitor(as_json: bool) -> None:
     pointer = parts.registry.live()
     if pointer is None:
         raise UsageError("No release is live yet; `reviewapp build` makes one.")  # not 1: that is a trigger that fired
-    release = parts.registry.load(pointer).release
+    try:
+        release = parts.registry.load(pointer).release
+    except ReleaseRefused as error:
+        raise UsageError(f"{pointer} does not load: {error.detail}") from None
     reviews = parts.ledger.reviews(release.id)
     found = monitored(release, reviews)
     told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
@@ -95,10 +98,13 @@ def _filters(command: Any) -> Any:
 
 @main.command("export")
 @click.option("--format", "kind", type=click.Choice(list(KINDS)), default="csv", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Write this file.  [default: standard output]")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write this file.  [default: standard output]"
+)
 @_filters
 def export_predictions(kind: str, output: Path | None, **typed: str | None) -> None:
     """Write the predictions that History finds, with their verdicts, as CSV or JSON Lines."""
+    end_tidily()
     parts = _parts()
     try:
         filters, sort = to_export({name: text for name, text in typed.items() if text is not None})
@@ -122,13 +128,16 @@ def _put(pieces: Iterator[bytes], output: Path | None) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--output", type=click.Path(path_type=Path), help="Write this file.  [default: standard output]")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write this file.  [default: standard output]"
+)
 @click.option("--dry-run", is_flag=True, help="Record nothing.")
 def score(file: Path, output: Path | None, dry_run: bool) -> None:
     """Answer the requests in FILE by the live release, as the bulk route does; exit code 1 where a row has a problem.
 
     FILE is CSV (name.csv) or has a JSON request on each line (any other name); so is what comes out.
     """
+    end_tidily()
     parts = _parts()
     adapter = parts.registry.adapter()
     kind = bulk.CSV_TYPE if file.suffix.lower() == ".csv" else bulk.NDJSON_TYPE
