@@ -1,6 +1,8 @@
 """What the worker's loop does with requests that take too long, look by look; test_worker.py has it under gunicorn."""
 
+import errno
 import gc
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -204,6 +206,84 @@ def test_who_reads_a_body_is_not_stuck(worker: Any, ends: Any, monkeypatch: pyte
     ends[1].settimeout(None)
     look(worker, monkeypatch, later=60)
     assert not reading.given_up
+
+
+def test_a_body_has_its_time_and_more_the_more_of_it_came(
+    worker: Any, ends: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, served = ends
+    reading = asked(worker, served)
+    reading.environ[module.BODY_READ] = 10 * module.BODY_RATE
+    assert not reading.reads_too_long(served, time.monotonic() + 999, 0.0), "no body is waited for"
+    served.settimeout(10)
+    look(worker, monkeypatch, later=module.BODY_SECONDS + 9)
+    assert not reading.cut
+    for later in (11, 12):
+        look(worker, monkeypatch, later=module.BODY_SECONDS + later)
+    assert reading.cut
+    assert served.recv(1) == b""
+    assert sum("its body comes too slowly" in line for line in worker.log.lines) == 1
+    served.sendall(b"an answer")
+    assert client.recv(9) == b"an answer"
+    assert worker.alive
+
+
+def test_the_rest_of_a_body_that_came_too_slowly_is_not_read_as_a_request(
+    worker: Any, ends: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, served = ends
+
+    def reads(environ: Any, start: Any) -> list[bytes]:
+        served.settimeout(10)
+        look(worker, monkeypatch, later=module.BODY_SECONDS + 1)
+        body = environ["wsgi.input"].read()
+        served.settimeout(None)
+        start("400 Bad Request", [("Content-Length", str(len(body)))])
+        return [body]
+
+    worker._app = reads
+    client.sendall(b"POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nbody")
+    assert worker.handle(connection(worker, served)) is False
+    answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"Connection: close" in answer
+    assert answer.endswith(b"body")
+
+
+def test_where_no_descriptor_is_left_a_worker_takes_nothing_new_for_a_moment(
+    worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = [OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENFILE, "Too many open files in system")]
+
+    def accept() -> Any:
+        raise failing.pop(0)
+
+    listener = SimpleNamespace(accept=accept)
+    worker.accept(listener)
+    worker.accept(listener)
+    assert worker.worker_connections == 0
+    assert [line for line in worker.log.lines if "no new connection" in line] == [
+        "warning: no new connection can be taken for now: %s; see `ulimit -n` Too many open files"
+    ]
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.FULL_SECONDS)
+    assert worker.worker_connections == 2
+    failing.append(OSError(errno.EINVAL, "no listener"))
+    with pytest.raises(OSError, match="no listener"):
+        worker.accept(listener)
+
+
+@pytest.mark.parametrize(("files", "most"), [(1024, 824), (8192, 1000), (100, 3), (resource.RLIM_INFINITY, 1000)])
+def test_a_worker_leaves_descriptors_for_all_that_is_no_connection(
+    monkeypatch: pytest.MonkeyPatch, files: int, most: int
+) -> None:
+    monkeypatch.setattr(module.resource, "getrlimit", lambda _: (files, files))
+    config = Config()
+    config.set("threads", 2)
+    made: Any = FairWorker(0, 0, [], None, 0, config, Log())
+    made.tmp.close()
+    made.keepalived_conns.extend(range(2000))
+    assert (made.worker_connections, made.max_keepalived) == (most, most - 2)
 
 
 def test_a_head_that_does_not_come_is_the_end_of_its_connection(

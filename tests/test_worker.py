@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,8 @@ CONF = f"""
 import reviewapp.worker
 reviewapp.worker.HEAD_SECONDS = 0.2
 reviewapp.worker.HUNG_UP_SECONDS = 0.2
+reviewapp.worker.BODY_SECONDS = BODY_TIME
+reviewapp.worker.OTHER_FILES = 0
 
 class worker_class(reviewapp.worker.FairWorker):
     answer_seconds = ANSWER_SECONDS
@@ -65,11 +68,16 @@ workers, threads, keepalive, control_socket_disable = {WORKERS}, {THREADS}, 30, 
 
 
 class Gunicorn:
-    def __init__(self, folder: Path, answer_seconds: float = 2 * SECONDS) -> None:
+    def __init__(
+        self, folder: Path, answer_seconds: float = 2 * SECONDS, body_seconds: float = 2 * SECONDS, files: int = 0
+    ) -> None:
         self.folder, self.port = folder, free_port()
         (folder / "app.py").write_text(APP)
-        (folder / "gunicorn.conf.py").write_text(CONF.replace("ANSWER_SECONDS", str(answer_seconds)))
+        conf = CONF.replace("ANSWER_SECONDS", str(answer_seconds)).replace("BODY_TIME", str(body_seconds))
+        (folder / "gunicorn.conf.py").write_text(conf)
         command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}", "app:app"]
+        if files:
+            command = ["/bin/sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command]
         with (folder / "log").open("w") as log:
             self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
 
@@ -280,6 +288,41 @@ def test_a_body_that_comes_slowly_is_waited_for(impatient: Gunicorn) -> None:
             time.sleep(0.7)
             connection.sendall(b"x")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_clients_that_trickle_a_body_hold_no_thread_for_ever(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, body_seconds=0.5) as server, ExitStack() as open_ones:
+        address = ("127.0.0.1", server.port)
+        slow = [open_ones.enter_context(socket.create_connection(address, 2 * SECONDS)) for _ in range(2 * ALL)]
+        for one, framing in zip(slow, ALL * (b"Content-Length: 9000", b"Transfer-Encoding: chunked"), strict=True):
+            one.sendall(b"POST /read/1 HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n\r\n")
+        ended = threading.Event()
+
+        def trickle() -> None:
+            while not ended.wait(0.05):
+                for one in slow:
+                    with suppress(OSError):  # that one was hung up on
+                        one.sendall(b"1")
+
+        sender = threading.Thread(target=trickle)
+        sender.start()
+        try:
+            assert server.ask("whole") == 200
+        finally:
+            ended.set()
+            sender.join()
+        assert server.log.count("its body comes too slowly: POST '/read/1'") >= 1
+
+
+def test_more_connections_than_a_worker_may_open_files_for_cost_no_worker(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, files=64) as server, ExitStack() as open_ones:
+        address = ("127.0.0.1", server.port)
+        for _ in range(3 * 64):
+            one = open_ones.enter_context(socket.create_connection(address, 2 * SECONDS))
+            one.sendall(b"GET /kept/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        open_ones.close()
+        assert server.ask("after") == 200
+        assert server.log.count("Booting worker") == WORKERS, server.log
 
 
 def test_a_stop_is_not_held_up_by_what_is_stuck(impatient: Gunicorn, pool: ThreadPoolExecutor) -> None:

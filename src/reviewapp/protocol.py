@@ -26,6 +26,7 @@ from werkzeug.http import parse_options_header
 from . import strictjson
 from .contract import Field
 from .errors import (
+    BODY_READ,
     REQUEST_ID,
     BadRequest,
     Flaw,
@@ -48,7 +49,7 @@ FILE_FORM_TYPE = "multipart/form-data"
 MAX_FORM_FIELDS = 10_000
 MAX_FILE_FORM_PARTS = 20  # a form with a file is one of ours: a file and a few words
 MAX_FILE_FORM_TEXT = 500_000  # bytes of these words, and of what the parser looks at in one piece
-BODY_PAUSE = 10.0  # seconds without a byte after which a body counts as broken off
+BODY_PAUSE = 10.0  # seconds without a byte after which a body counts as broken off; for all of it: worker.BODY_SECONDS
 # What is read and thrown away so that a refusal reaches a client that is still sending.
 DRAIN_BYTES, DRAIN_SECONDS, DRAIN_PAUSE = 128 << 20, 5.0, 1.0
 _CHUNK = 1 << 16
@@ -216,11 +217,12 @@ def _patience(source: Request, seconds: float) -> Iterator[None]:
 
 def _chunks(source: Request, most: int) -> Iterator[bytes]:
     """Yield the raw body, `most` bytes at most, without keeping it."""
-    stream, left = source.environ["wsgi.input"], most
+    stream = source.environ["wsgi.input"]
     if source.content_length is not None:
-        left = min(left, source.content_length)
+        most = min(most, source.content_length)
     elif not source.environ.get("wsgi.input_terminated"):
         return
+    left = most
     while left > 0:
         try:
             chunk = stream.read(min(_CHUNK, left))
@@ -229,6 +231,7 @@ def _chunks(source: Request, most: int) -> Iterator[bytes]:
         if not chunk:
             return
         left -= len(chunk)
+        source.environ[BODY_READ] = most - left
         yield chunk
 
 

@@ -8,7 +8,12 @@ queue instead, until any worker has a thread for it.
 A client that begins a request and never ends it would hold a thread for ever: it is hung up on, too. And so would an
 answer that never ends, but nothing ends a thread: after gunicorn's `timeout` the loop answers with 503, and the worker
 takes nothing new, lets the others end and goes, so that the master starts another. Waiting for a body does not count,
-it has a bound of its own (protocol.BODY_PAUSE), and each piece of an answer that is sent begins the time anew.
+and each piece of an answer that is sent begins the time anew. A body has bounds of its own: the thread waits no longer
+than protocol.BODY_PAUSE for the next byte, and of who sends all of it too slowly (BODY_SECONDS, BODY_RATE) no more is
+read, so that the thread finds a body that breaks off.
+
+A connection costs a descriptor. A worker leaves some for everything else, and where there is none it takes nothing new
+for a moment; gunicorn's own would end, with all it had under way.
 
 What cannot be read as a request is refused in the form of every other error, without a word of what was sent.
 """
@@ -19,7 +24,9 @@ import contextlib
 import errno
 import gc
 import os
+import resource
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -30,14 +37,26 @@ from gunicorn.http import errors as refused
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
-from .errors import REQUEST_ID, AddressTooLong, BadRequest, HeadersTooLarge, NotReady, ReviewappError, as_problem
+from .errors import (
+    BODY_READ,
+    REQUEST_ID,
+    AddressTooLong,
+    BadRequest,
+    HeadersTooLarge,
+    NotReady,
+    ReviewappError,
+    as_problem,
+)
 from .strictjson import dumps
 
-HEAD_SECONDS = 10.0  # that the head of a request may take; its body has a bound of its own (protocol.BODY_PAUSE)
+HEAD_SECONDS = 10.0  # that the head of a request may take
+BODY_SECONDS, BODY_RATE = 30.0, 50_000  # that its body may take, and a second more for each so many bytes that came
 LEAVE_SECONDS = 10.0  # that a worker with a stuck request gives the others
 HUNG_UP_SECONDS = 5.0  # in which a thread notices that its client was hung up on
 LOOK_SECONDS = 0.25  # from one look at all requests to the next
 STOOD_STILL = 5.0  # seconds without a look: the worker was stopped as a whole, and no request is to blame
+OTHER_FILES = 200  # descriptors that are not for connections: the ledger's, the release's, those of threads that wait
+FULL_SECONDS, FULL_AGAIN = 0.5, 60.0  # without a new connection where no descriptor is left; until that is logged again
 
 
 _REFUSALS: dict[type, ReviewappError] = {
@@ -63,6 +82,9 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._under_way: dict[Any, _Asked] = {}  # by socket: requests that are being answered
         self._looked = self._awake_since = 0.0
         self._leaves_by: float | None = None
+        self._full_until = self._full_said = -FULL_AGAIN
+        self._most = min(int(self.cfg.worker_connections), max(_files() - OTHER_FILES, int(self.cfg.threads) + 1))
+        self.max_keepalived = self._most - int(self.cfg.threads)
 
     def load_wsgi(self) -> None:
         """Make the app, and leave what is there by then out of every later search for garbage: it stays anyway.
@@ -85,12 +107,27 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
         Those that wait for a client's next request need no thread; of all others there are as many as threads.
         """
+        if time.monotonic() < self._full_until:
+            return 0
         need_none = len(self.keepalived_conns) + len(self.pending_conns)
-        return min(int(self.cfg.worker_connections), need_none + int(self.cfg.threads))
+        return min(self._most, need_none + int(self.cfg.threads))
 
     @worker_connections.setter
     def worker_connections(self, most: int) -> None:
         """Gunicorn sets its own setting here, which is read above."""
+
+    def accept(self, listener: Any) -> None:
+        """In the loop: take a connection; where no descriptor is left it waits on in the system's queue."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            now = time.monotonic()
+            self._full_until = now + FULL_SECONDS
+            if now - self._full_said >= FULL_AGAIN:
+                self._full_said = now
+                self.log.warning("no new connection can be taken for now: %s; see `ulimit -n`", error.strerror)
 
     def enqueue_req(self, conn: Any) -> None:
         """In the loop: have a thread handle a connection."""
@@ -103,7 +140,7 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         Else those that are kept alive would pass the threads on to each other for as long as they like.
         """
         super().finish_request(conn, fs)
-        if not self._accepting and self.alive and self.nr_conns < self.cfg.worker_connections:
+        if not self._accepting and self.alive and self.nr_conns < self._most:
             for listener in self.sockets:
                 self.accept(listener)
 
@@ -125,9 +162,10 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """In a thread: answer a request whose head is there."""
         self._heads.pop(conn, None)
         try:
-            return super().handle_request(req, conn)
+            kept = super().handle_request(req, conn)
         finally:
-            self._under_way.pop(conn.sock, None)
+            asked = self._under_way.pop(conn.sock, None)
+        return kept and not (asked and asked.cut)  # the rest of a body is no request
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         """In a thread: have the app answer; nothing of it is sent where the loop has answered meanwhile."""
@@ -138,6 +176,8 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 made.close()
             raise OSError(errno.EPIPE, "the answer took too long")
         asked.response = start_response.__self__
+        if asked.cut:
+            asked.response.force_close()
         return made
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
@@ -168,6 +208,8 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             if until < now:
                 _shut(conn.sock, socket.SHUT_RD)  # the thread reads the end of the connection
         for connection, asked in self._under_way.copy().items():
+            if asked.reads_too_long(connection, now, self._awake_since):
+                self._cut(connection, asked)
             if asked.idle(connection, now, self._awake_since) >= self.answer_seconds:
                 self._give_up(connection, asked, now)
         stuck = sum(asked.given_up for asked in self._under_way.copy().values())
@@ -177,6 +219,12 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             now >= self._leaves_by or self.nr_conns <= stuck or stuck >= self.cfg.threads
         ):
             self._leave()
+
+    def _cut(self, connection: Any, asked: _Asked) -> None:
+        if not asked.cut:
+            self.log.warning("request %s is read no more, for its body comes too slowly: %s", asked.id, asked)
+        asked.cut = True
+        _shut(connection, socket.SHUT_RD)  # the thread reads the end of the body
 
     def _give_up(self, connection: Any, asked: _Asked, now: float) -> None:
         if asked.turn.acquire(blocking=False):  # nothing was sent, and the thread will not
@@ -201,14 +249,14 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 class _Asked:
     """A request that is being answered, since a monotonic time."""
 
-    __slots__ = ("environ", "given_up", "hung_up", "response", "sent", "since", "turn")
+    __slots__ = ("began", "cut", "environ", "given_up", "hung_up", "response", "sent", "since", "turn")
 
     def __init__(self, environ: dict[str, Any], since: float) -> None:
-        self.environ, self.since = environ, since
+        self.environ, self.began, self.since = environ, since, since
         self.turn = threading.Lock()  # who has it answers: the thread or the loop
         self.response: Any = None  # gunicorn's own, once the app made one
         self.sent = 0  # bytes of it, when it was looked at
-        self.hung_up = self.given_up = False
+        self.cut = self.hung_up = self.given_up = False
 
     @property
     def id(self) -> str:
@@ -221,9 +269,25 @@ class _Asked:
     def idle(self, connection: Any, now: float, awake_since: float) -> float:
         """Return for how many seconds nothing was seen to happen."""
         sent = 0 if self.response is None else self.response.sent
-        if sent != self.sent or connection.gettimeout() is not None:  # who waits for a body has set one
+        if sent != self.sent or _waits_for_a_body(connection):
             self.sent, self.since = sent, now
         return now - max(self.since, awake_since)
+
+    def reads_too_long(self, connection: Any, now: float, awake_since: float) -> bool:
+        """Whether a thread waits for a body whose time is over."""
+        most = BODY_SECONDS + self.environ.get(BODY_READ, 0) / BODY_RATE
+        return _waits_for_a_body(connection) and now - max(self.began, awake_since) > most
+
+
+def _waits_for_a_body(connection: Any) -> bool:
+    """Whether a thread does: it has set a time for that (protocol.read_body)."""
+    return connection.gettimeout() is not None
+
+
+def _files() -> int:
+    """Return how many files this process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _refuse(connection: Any, request_id: str, seconds: float) -> None:
