@@ -150,7 +150,7 @@ def proved_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     in_child = proof.in_child
 
-    def here(folder: Path, digest: str, instance: Path, seconds: int = 0) -> int:
+    def here(folder: Path, digest: str, instance: Path, seconds: int = 0, *, keep: Path | None = None) -> int:
         prove = in_child if TrustedTypes(instance).folders() else proving.accept
         return prove(folder, digest, instance)
 

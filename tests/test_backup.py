@@ -336,6 +336,47 @@ def test_another_release_of_the_same_number_is_put_aside_and_the_same_one_stays(
     assert (there / "card.md").read_bytes() == (folder / "card.md").read_bytes()
 
 
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_release_that_was_damaged_then_and_is_whole_here_stays(
+    instance: Instance, other: Instance, tmp_path: Path, replace: bool
+) -> None:
+    [folder] = instance.settings.releases.glob("*/*")
+    there = other.settings.releases / folder.relative_to(instance.settings.releases)
+    shutil.copytree(folder, there)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "card.md").write_text("damaged")
+    assert instance.run("backup", tmp_path / "kept.tar").exit_code == 1
+    done = other.run("restore", tmp_path / "kept.tar", *["--replace"] * replace)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == whole
+    assert [path.name for path in there.parent.iterdir()] == [there.name]
+
+
+@pytest.mark.parametrize("change", ["content", "version"])
+def test_a_release_that_was_damaged_then_and_is_not_whole_here_either_is_put_aside(
+    instance: Instance, other: Instance, tmp_path: Path, change: str
+) -> None:
+    [folder] = instance.settings.releases.glob("*/*")
+    there = other.settings.releases / folder.relative_to(instance.settings.releases)
+    shutil.copytree(folder, there)
+    if change == "content":
+        (there / "card.md").write_text("another")
+    else:
+        manifest = json.loads((there / "release.json").read_text())
+        (there / "release.json").write_text(json.dumps(manifest | {"version": manifest["version"] + 1}))
+    (folder / "card.md").write_text("damaged")
+    assert instance.run("backup", tmp_path / "kept.tar").exit_code == 1
+    done = other.run("restore", tmp_path / "kept.tar", "--replace")
+    assert (done.exit_code, "Damaged when the backup was made" in done.stderr) == (1, True)
+    assert (there / "card.md").read_text() == "damaged"
+
+
+def test_a_restore_says_what_it_brings_back_that_was_ended_since(other: Instance, file: Path) -> None:
+    said = other.run("restore", file).stdout
+    assert "Tokens that were revoked since then are valid again" in said
+    assert "What was purged since then is here again; purge it anew.\n" in said
+
+
 @pytest.mark.parametrize("damaged", [True, False])
 def test_whatever_fails_while_it_is_put_in_place_leaves_all_as_it_was(
     instance: Instance, file: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool

@@ -340,6 +340,59 @@ class _Done:
     returncode = 0
 
 
+@pytest.mark.parametrize("damaged", ["model.skops", "contract.json", "the folder"])
+def test_serve_has_the_live_release_proved_before_it_starts_workers_and_starts_also_where_it_is_refused(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, built_before: None, tmp_path: Path, damaged: str
+) -> None:
+    instance, started = tmp_path / "instance", list[bool]()
+
+    def fake_server(settings: Any, make_app: Any, when_ready: Callable[[], None]) -> None:
+        started.append(bool(list(instance.glob("proven/*.json"))))
+        when_ready()
+
+    monkeypatch.setattr(cli.operating, "run_server", fake_server)
+    monkeypatch.setattr(cli.operating, "hold_instance", lambda settings: None)
+    bind = {"REVIEWAPP_BIND": f"127.0.0.1:{free_port()}"}
+    run("build")
+    shutil.rmtree(instance / "proven")  # as an update of a library does
+    assert (run("serve", **bind).stderr, started) == ("", [True])
+    shutil.rmtree(instance / "proven")
+    [folder] = (instance / "releases").glob("*/*")
+    if damaged == "the folder":
+        shutil.rmtree(folder)
+    else:
+        (folder / damaged).write_text("{}")
+    served = run("serve", **bind)
+    assert (served.exit_code, started) == (0, [True, False])
+    assert served.stderr.startswith("The live release is refused: ")
+    assert "sign-in?link=" in served.stdout
+    assert ("Authorization: Bearer" in served.stdout) == (damaged == "model.skops")
+
+
+@pytest.mark.parametrize(
+    "hostile", ["\x1b[2J", "\x9b2J", "\r\t\x07", "\u202e", "\udc9b"], ids=["ESC", "CSI", "CR", "bidi", "no UTF-8"]
+)
+def test_what_a_name_in_a_folder_holds_does_nothing_to_a_terminal(
+    run: Callable[..., Result], tmp_path: Path, built_before: None, hostile: str
+) -> None:
+    run("build")
+    [folder] = (tmp_path / "instance" / "releases").glob("*/*")
+    shutil.copytree(folder, tmp_path / hostile)
+    (tmp_path / hostile / "card.md").unlink()
+    (tmp_path / hostile / "card.md").mkdir()
+    shown = ascii(hostile)[1:-1]
+    refused = run("verify", str(tmp_path / hostile))
+    assert (refused.exit_code, hostile in refused.stderr, f"/{shown} is refused." in refused.stderr) == (1, False, True)
+    (tmp_path / "instance" / f".backup-{hostile}").mkdir()
+    examined = run("doctor").stdout
+    assert (hostile in examined, f".backup-{shown}" in examined) == (False, True)
+
+
+def test_what_is_printed_keeps_its_lines_and_every_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.command.say("Zähler 数\u3000数\n\x00…")
+    assert capsys.readouterr().out == "Zähler 数\u3000数\n\\x00…\n"
+
+
 def test_serve_stops_where_the_build_failed(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     class Failed:
         returncode = 3

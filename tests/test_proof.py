@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,11 @@ def test_what_has_another_digest_is_not_even_loaded(there: None, folder: Path, r
         in_child(folder, release.id.digest, folder.parent)
 
 
+def test_a_folder_that_is_gone_is_said_to_be(there: None, tmp_path: Path, release: Release) -> None:
+    with pytest.raises(ReleaseRefused, match="There is no such folder"):
+        in_child(tmp_path / "gone", release.id.digest, tmp_path)
+
+
 def test_a_process_with_the_limits_is_ended_when_it_takes_more(folder: Path) -> None:
     code = f"""
 import pathlib, sys
@@ -221,7 +227,7 @@ def test_a_contract_that_goes_with_another_model_is_refused_and_the_place_is_nam
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The digests that were shown, in order, by a process that accepts all."""
     shown: list[str] = []
-    monkeypatch.setattr(proof, "in_child", lambda folder, digest, instance: shown.append(digest))
+    monkeypatch.setattr(proof, "in_child", lambda folder, digest, instance, keep: shown.append(digest))
     return shown
 
 
@@ -242,6 +248,40 @@ def test_a_release_is_proved_once_for_each_digest_and_each_version_of_a_library(
     assert json.loads(kept[0].read_text())["numpy"] == "99"
 
 
+def test_the_process_that_proves_keeps_the_proof_also_where_nobody_waits_for_it_any_more(
+    release: Release, folder: Path, tmp_path: Path
+) -> None:
+    code = "import sys; from pathlib import Path; from reviewapp.proof import Proofs\n"
+    code += "Proofs(Path(sys.argv[1])).demand(Path(sys.argv[2]), sys.argv[3])"
+    instance = tmp_path / "instance"
+    kept = instance / proof.FOLDER / f"{release.id.digest.removeprefix('sha256:')}.json"
+    with subprocess.Popen([sys.executable, "-c", code, str(instance), str(folder), release.id.digest]) as waits:
+        children = Path(f"/proc/{waits.pid}/task/{waits.pid}/children")
+        wait_for(lambda: bool(children.read_text()))
+        assert not kept.exists()
+        waits.kill()
+    wait_for(kept.exists)
+    assert json.loads(kept.read_text()) == proof.environment()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (kept.parent, kept)] == [0o700, 0o600]
+    Proofs(instance).demand(tmp_path / "no-such-folder", release.id.digest)
+
+
+def test_a_release_that_is_refused_is_not_kept_by_the_process_that_proves_either(
+    folder: Path, release: Release, tmp_path: Path
+) -> None:
+    (folder / "card.md").unlink()
+    instance = str(tmp_path / "instance")
+    assert proving.main([str(folder), release.id.digest, instance, instance], lambda folder: None) == 1
+    assert not Path(instance).exists()
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    ends = time.monotonic() + proof.WALL_SECONDS
+    while not done():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
 def test_what_was_kept_and_cannot_be_read_is_proved_again(asked: list[str], tmp_path: Path) -> None:
     Proofs(tmp_path).demand(tmp_path, "sha256:1")
     (tmp_path / proof.FOLDER / "1.json").write_text("{")
@@ -260,7 +300,7 @@ def test_a_proof_that_cannot_be_kept_is_said_and_holds_nobody_up(
 
 
 def test_a_release_that_was_refused_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, keep: Path) -> int:
         raise ReleaseRefused("No.")
 
     monkeypatch.setattr(proof, "in_child", refuse)
@@ -276,7 +316,7 @@ def test_types_that_are_not_trusted_yet_are_trusted_for_the_proof_alone(
     TrustedTypes(tmp_path).add({"a.A": tmp_path / "a"})
     seen: list[dict[str, Path]] = []
     monkeypatch.setattr(
-        proof, "in_child", lambda folder, digest, instance: seen.append(TrustedTypes(instance).folders())
+        proof, "in_child", lambda folder, digest, instance, keep: seen.append(TrustedTypes(instance).folders())
     )
     Proofs(tmp_path).demand_with({"b.B": tmp_path / "b"}, tmp_path, "sha256:1")
     Proofs(tmp_path).demand(tmp_path, "sha256:1")

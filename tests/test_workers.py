@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,18 +37,22 @@ pathlib.Path(__file__).with_name(f"told-{os.getpid()}.json").write_text(json.dum
 class Started(Service):
     """The service, started by a given command, on a machine whose own settings ask for many numeric threads."""
 
-    def __init__(self, instance: Path, command: list[str]) -> None:
+    def __init__(self, instance: Path, command: list[str], **settings: str) -> None:
         many = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "4")
-        super().__init__(instance, REVIEWAPP_THREADS=str(THREADS), **many)
+        super().__init__(instance, REVIEWAPP_THREADS=str(THREADS), **many, **settings)
         self._command = [sys.executable, *command]
 
     def start(self) -> None:
         log = self.instance.parent / "log"
         with log.open("w") as out:
-            self.process = subprocess.Popen(
-                self._command, env=self.environment, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
-            )
-        self.wait(lambda: self._ready() and len(self.told()) == 3)
+            self.process = self.launch(stdout=out, stderr=subprocess.STDOUT)
+        self.wait(self.is_ready)
+
+    def launch(self, **how: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, env=self.environment, cwd=ROOT, **how)
+
+    def is_ready(self) -> bool:
+        return self._ready() and len(self.told()) == 3
 
     def wait(self, done: Any) -> None:
         ends = time.monotonic() + START_SECONDS
@@ -123,3 +128,34 @@ def test_a_reload_takes_changed_settings_and_a_worker_that_was_killed_too(starte
     started.wait(lambda: len(started.workers()) == 2 and not set(second) & set(started.workers()))
     assert {ask() for _ in range(8)} == {201}
     check_cores(started)
+
+
+class Updated(Started):
+    """The service on a release that is not proved yet, with less time for a request than a proof takes."""
+
+    def __init__(self, instance: Path, command: list[str]) -> None:
+        super().__init__(instance, command, REVIEWAPP_TIMEOUT="2")
+
+    def is_ready(self) -> bool:
+        return self._ready()
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_after_an_update_it_answers_in_the_end_also_where_a_proof_takes_longer_than_a_request_may(
+    command: str, tmp_path: Path, release: Release, releases_root: Path, live_database: Path
+) -> None:
+    instance = tmp_path / "instance"
+    shutil.copytree(releases_root / str(release.id), instance / "releases" / str(release.id))
+    shutil.copy(live_database, instance / "reviewapp.sqlite3")
+    service = Updated(instance, COMMANDS[command])
+    token = service.command("token", "create", "a", "--role", "submit").stdout.strip()
+    body, headers = {"input": release.golden[0].input}, {"Authorization": f"Bearer {token}"}
+
+    def answers() -> bool:
+        try:
+            return service.call("POST", "/api/v1/predictions", body, headers, fresh=True)[0] == 201
+        except OSError:  # a worker was given up
+            return False
+
+    with service:
+        service.wait(answers)

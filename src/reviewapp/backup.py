@@ -17,9 +17,10 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import IO, Any
 
@@ -236,6 +237,7 @@ def restore(file: Path, settings: Settings, ledger: Path, *, replace: bool) -> t
     """Put a backup in the place of what is there; return what it holds and where what was there lies now.
 
     The caller holds the instance, so that no service runs. All of it is put in its place or, where that fails, none.
+    A release that the backup holds damaged, and that is whole here, stays as it is here, and is not `wrong` any more.
     """
     with _told(file):
         if not file.is_file():
@@ -258,28 +260,46 @@ def restore(file: Path, settings: Settings, ledger: Path, *, replace: bool) -> t
         made[CONFIG] = made[TRUSTED]
         _check_room(ledger.parent, file.stat().st_size)
         backup = _unpacked(file, made)
-        _check_ledger(backup, made)
+        damaged = _check_ledger(backup, made)
+        sound = {name for name, digest in damaged.items() if _is_sound(settings.releases, name, digest)}
         if CONFIG in backup.files:
             _check_config(made[CONFIG], settings)
-        aside = _exchange(backup, made, settings, ledger, replace)
-    return backup, aside
+        aside = _exchange(backup, made, settings, ledger, replace, keep=sound)
+    return changed(backup, wrong=[one for one in backup.wrong if _name_in(one) not in sound]), aside
 
 
-def _check_ledger(backup: Backup, made: Mapping[str, Path]) -> None:
-    """Raise where the ledger of a backup, or a release that it knows, is not whole."""
+def _check_ledger(backup: Backup, made: Mapping[str, Path]) -> dict[str, str]:
+    """Raise where the ledger of a backup, or a release that it knows, is not whole.
+
+    Return the releases, with their digests, that were damaged when the backup was made.
+    """
     copy = made[LEDGER] / LEDGER
     found = ledgerfile.look(copy)
     if found.state == ledgerfile.UNKNOWN:
         raise StoreError(f"The backup's ledger has schema {found.schema}, which a newer version of reviewapp made.")
     if flaws := ledgerfile.flaws(copy):
         raise UsageError(f"The backup's ledger is damaged: {flaws[0]}.")
-    damaged = {one.partition(": ")[0] for one in backup.wrong}
+    wrong, damaged = set(map(_name_in, backup.wrong)), dict[str, str]()
     for name, digest in _known_releases(copy)[0].items():
         try:
             check_files(made["releases"] / name, digest)
         except ReleaseRefused as error:
-            if name not in damaged:
+            if name not in wrong:
                 raise UsageError(f"The backup's release {name} is not whole: {error.detail}") from None
+            damaged[name] = digest
+    return damaged
+
+
+def _name_in(wrong: str) -> str:
+    return wrong.partition(": ")[0]
+
+
+def _is_sound(releases: Path, name: str, digest: str) -> bool:
+    try:
+        manifest = check_files(releases / name, digest)
+    except ReleaseRefused:
+        return False
+    return f"{manifest['name']}/{manifest['version']}" == name
 
 
 def _check_config(made: Path, settings: Settings) -> None:
@@ -298,10 +318,15 @@ def _check_config(made: Path, settings: Settings) -> None:
         )
 
 
-def _exchange(backup: Backup, made: Mapping[str, Path], settings: Settings, ledger: Path, replace: bool) -> list[Path]:
-    """Move all to its place, the ledger last; whatever fails before that is undone. Return what was put aside."""
+def _exchange(
+    backup: Backup, made: Mapping[str, Path], settings: Settings, ledger: Path, replace: bool, *, keep: Set[str]
+) -> list[Path]:
+    """Move all to its place, the ledger last; whatever fails before that is undone. Return what was put aside.
+
+    The releases in `keep` stay as they are here.
+    """
     stamp = utcnow().strftime("before-%Y%m%dT%H%M%S.%f")
-    names = sorted({name.removeprefix("releases/").rpartition("/")[0] for name in backup.files if "/" in name})
+    names = sorted({name.removeprefix("releases/").rpartition("/")[0] for name in backup.files if "/" in name} - keep)
     moves = [(made["releases"] / name, settings.releases / name) for name in names]
     moves += [(made[name] / name, settings.instance / name) for name in OWN]
     moves = [(new, place) for new, place in moves if new.exists() and not _same(new, place)]

@@ -48,8 +48,8 @@ class Proofs:
     def demand(self, folder: Path, digest: str) -> None:
         """Raise ReleaseRefused unless what lies in the folder has the digest, and was shown to load, or is now."""
         if not _holds(self._path(digest), environment()):
-            in_child(folder, digest, self._instance)
-            self.remember(digest)
+            in_child(folder, digest, self._instance, keep=self._instance)
+            self._check_kept(digest)
 
     def demand_with(self, own: Mapping[str, Path], folder: Path, digest: str) -> None:
         """Do the same for a release that holds types which are not trusted yet, each with the folder of its module."""
@@ -59,11 +59,16 @@ class Proofs:
         with tempfile.TemporaryDirectory() as instance:
             TrustedTypes(Path(instance)).add({**TrustedTypes(self._instance).folders(), **own})
             try:
-                in_child(folder, digest, Path(instance))
+                in_child(folder, digest, Path(instance), keep=self._instance)
             except ReleaseRefused as error:
                 where = ", ".join(f"{name} from {path}" for name, path in own.items())
                 raise ReleaseRefused(f"{error.detail} (imported: {where})") from None
-        self.remember(digest)
+        self._check_kept(digest)
+
+    def _check_kept(self, digest: str) -> None:
+        """Keep a proof where the process that gave it could not, and say so where that cannot be either."""
+        if not _holds(self._path(digest), environment()):
+            self.remember(digest)
 
     def remember(self, digest: str) -> None:
         """Keep it, in one step; where that fails it is shown again the next time."""
@@ -92,13 +97,17 @@ def _holds(path: Path, wanted: Mapping[str, Any]) -> bool:
         return False
 
 
-def in_child(folder: Path, digest: str, instance: Path, seconds: int = WALL_SECONDS) -> int:
+def in_child(
+    folder: Path, digest: str, instance: Path, seconds: int = WALL_SECONDS, *, keep: Path | None = None
+) -> int:
     """Load a release in a process of its own; return how many golden requests it answered, or raise ReleaseRefused.
 
-    The instance folder says which types the operator trusts.
+    The instance folder says which types the operator trusts. In `keep`, an instance folder, that process keeps the
+    proof itself: it goes on also where the worker that waits for it is ended, else each new worker would begin again.
     """
     command = [sys.executable, "-P", "-m", "reviewapp.proving"]
     command += [str(folder.absolute()), digest, str(instance.absolute())]
+    command += [] if keep is None else [str(keep.absolute())]
     environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}  # Arrow's own one reserves 1 GiB
     with tempfile.TemporaryFile() as said:
         try:

@@ -1,6 +1,7 @@
-"""`python -m reviewapp.proving FOLDER DIGEST INSTANCE`: the process that proof.py starts to load a release.
+"""`python -m reviewapp.proving FOLDER DIGEST INSTANCE [KEEP]`: the process that proof.py starts to load a release.
 
-Its last word is one line on standard output: accepted, or why it is not.
+Its last word is one line on standard output: accepted, or why it is not. In the instance folder KEEP it keeps that it
+was accepted, for nobody may be left to read that word.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from . import release as releases
 from .adapter import ModelAdapter
 from .errors import InvalidInput, ReleaseRefused, ReviewappError
 from .prediction import Call
-from .proof import ACCEPTED, CPU_SECONDS, REFUSED, ROOM, SAID, TIMES, WALL_SECONDS
+from .proof import ACCEPTED, CPU_SECONDS, REFUSED, ROOM, SAID, TIMES, WALL_SECONDS, Proofs
 from .release import Release
 from .schemas import RecordSchema
 from .trust import TrustedTypes
@@ -28,7 +29,7 @@ def limit(folder: Path) -> None:
     """Bound what this process may take from here on: memory, a core's time, time, and what it writes."""
     square = np.eye(2)
     scipy.linalg.blas.dgemm(1.0, square, square @ square)  # both libraries reserve memory at their first product
-    files = sum(path.stat().st_size for path in folder.iterdir())
+    files = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
     reserved = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for what, most in (
         (resource.RLIMIT_AS, reserved + ROOM + TIMES * files),
@@ -70,11 +71,13 @@ def _check_requests(release: Release) -> None:
 
 
 def main(words: Sequence[str], limit: Callable[[Path], None] = limit) -> int:
-    folder, digest, instance = words
+    folder, digest, instance, *keep = words
     verdict, sys.stdout = sys.stdout, sys.stderr  # whatever is printed meanwhile is no verdict
     try:
         limit(Path(folder))
         said, code = f"{ACCEPTED} {accept(Path(folder), digest, Path(instance))}", 0
+        for place in keep:
+            Proofs(Path(place)).remember(digest)
     except ReviewappError as error:
         said, code = f"{REFUSED} {error.detail}", 1
     finally:

@@ -148,6 +148,12 @@ class Registry:
         adapter.check_golden()
         return adapter
 
+    def prove_live(self) -> None:
+        """Have the live release shown to load, if there is one, before a request waits for it; raise ReleaseRefused."""
+        pointer = self.live()
+        if pointer is not None:
+            self._prove(self.folder(pointer), pointer.digest)
+
     def contract(self) -> Contract:
         """Return the contract of the live release, without loading its model."""
         pointer = self.live()

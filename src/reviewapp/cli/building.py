@@ -23,6 +23,7 @@ from ..errors import UsageError
 from ..server import make_instance
 from ..triage import build as triage
 from ..trust import TrustedTypes
+from .command import say
 from .group import ACTOR, _parts, end_tidily, main
 
 
@@ -83,15 +84,15 @@ def build(context: click.Context, /, review_contract: bool, **options: Any) -> N
         bar.update(STEPS - bar.n)
     release = built.release
     first = parts.registry.add(release, ACTOR)
-    click.echo(f"\n{release.id}  {release.id.digest}\n{summary(release, built.notes)}")
-    click.echo(f"It lies in {parts.registry.folder(release.id)}.")
+    say(f"\n{release.id}  {release.id.digest}\n{summary(release, built.notes)}")
+    say(f"It lies in {parts.registry.folder(release.id)}.")
     if first:
-        click.echo("It is live. Next: reviewapp serve")
+        say("It is live. Next: reviewapp serve")
         return
     breaking = any(one.breaking for one in parts.registry.compare(release.id.version)[1])
-    click.echo(f"Next: reviewapp promote {release.id.version} --reason …{' --breaking' if breaking else ''}")
+    say(f"Next: reviewapp promote {release.id.version} --reason …{' --breaking' if breaking else ''}")
     if breaking:
-        click.echo(
+        say(
             "It breaks callers of the live release, which has another contract. For another model, keep another "
             "instance: REVIEWAPP_INSTANCE=folder"
         )
@@ -135,5 +136,5 @@ def _write_contract(order: Order) -> None:
             Path(name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{name} cannot be written: {error.strerror}.") from None
-    click.echo(report(of_table))
-    click.echo(f"{' and '.join(texts)} written. Correct the contract, then build with --contract contract.json.")
+    say(report(of_table))
+    say(f"{' and '.join(texts)} written. Correct the contract, then build with --contract contract.json.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from importlib import import_module
 from typing import Any
 
@@ -32,7 +33,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except ReviewappError as error:
-            click.echo(f"reviewapp: {error.detail}", err=True)
+            say(f"reviewapp: {error.detail}", err=True)
             ctx.exit(error.exit_code)
 
 
@@ -40,6 +41,16 @@ class _Group(click.Group):
 @click.version_option(__version__)
 def main() -> None:
     """Turn a fitted scikit-learn model into a service that people can review before they trust it."""
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text in which names may stand that others chose: a terminal must not do what is in them."""
+    click.echo("".join(map(_visible, text)), err=err)
+
+
+def _visible(character: str) -> str:
+    kept = character == "\n" or character.isprintable() or unicodedata.category(character) == "Zs"
+    return character if kept else ascii(character)[1:-1]
 
 
 def _import_all() -> None:

@@ -15,7 +15,7 @@ from .. import ledgerfile
 from ..accounts import ROLES
 from ..config import load_settings
 from ..doctor import WRONG, Case, examine
-from ..errors import UsageError
+from ..errors import ReleaseRefused, UsageError
 from ..factory import create_app, make_parts
 from ..parts import Parts
 from ..purging import Purge, Selection
@@ -24,6 +24,7 @@ from ..server import address, check_address, hold_instance
 from ..server import serve as run_server
 from ..snippets import curl
 from ..store import Store
+from .command import say
 from .group import ACTOR, _parts, end_tidily, main
 
 RUN_TOKEN = "make-run"  # noqa: S105 (a name, no secret)
@@ -41,6 +42,10 @@ def serve() -> None:
         built = subprocess.run([sys.executable, "-m", "reviewapp", "build"], check=False)
         if built.returncode:
             sys.exit(built.returncode)
+    try:
+        parts.registry.prove_live()  # after an update it may take longer than a worker gives a request
+    except ReleaseRefused as error:  # it starts nevertheless, and readiness says the same
+        say(f"The live release is refused: {error.detail}", err=True)
 
     def greet() -> None:
         _print_welcome(parts)
@@ -53,20 +58,23 @@ def serve() -> None:
 def _print_welcome(parts: Parts) -> None:
     settings = parts.settings
     if settings.bind.startswith("unix:"):
-        click.echo(f"reviewapp answers on {settings.bind}.")
+        say(f"reviewapp answers on {settings.bind}.")
         return
     base, token, link = address(settings), None, ""
     if settings.auth == "token":
         token = parts.accounts.create_token(RUN_TOKEN, "submit", days=1)
         if settings.loopback:
             link = f"/sign-in?link={parts.accounts.create_link('owner', 'admin')}"
-    example = example_record(parts.registry.contract())
-    click.echo(f"\nreviewapp answers on {base} (stop: Ctrl+C)")
+    say(f"\nreviewapp answers on {base} (stop: Ctrl+C)")
     if link:
-        click.echo(f"\nSign in, once, within an hour:\n  {base}{link}")
+        say(f"\nSign in, once, within an hour:\n  {base}{link}")
     elif token is None:
-        click.echo(f"\nSign-in is off: everyone on this machine is admin. Open\n  {base}/")
-    click.echo(f"\nAsk from a script (the token lasts a day):\n  {curl(base, example, token, joint=' ')}\n")
+        say(f"\nSign-in is off: everyone on this machine is admin. Open\n  {base}/")
+    try:
+        example = example_record(parts.registry.contract())
+        say(f"\nAsk from a script (the token lasts a day):\n  {curl(base, example, token, joint=' ')}\n")
+    except ReleaseRefused as error:  # an earlier release may answer, and readiness says what is wrong
+        say(f"\nThere is no example of a request: {error.detail}\n")
     sys.stdout.flush()
 
 
@@ -81,7 +89,7 @@ def token() -> None:
 @click.option("--days", type=click.IntRange(1, 36500), help="Days until it expires.")
 def create_token(name: str, role: str, days: int | None) -> None:
     """Print a new token for NAME, once; only its hash is kept."""
-    click.echo(_parts().accounts.create_token(name, role, days))
+    say(_parts().accounts.create_token(name, role, days))
 
 
 @token.command("list")
@@ -89,7 +97,7 @@ def list_tokens() -> None:
     """List the tokens; never the secrets."""
     for row in _parts().accounts.tokens():
         state = "revoked" if row["revoked_at"] else f"until {row['expires_at'] or 'revoked'}"
-        click.echo(f"{row['id']}  {row['role']:<7}{row['name']:<20}{state}")
+        say(f"{row['id']}  {row['role']:<7}{row['name']:<20}{state}")
 
 
 @token.command("revoke")
@@ -97,7 +105,7 @@ def list_tokens() -> None:
 def revoke_token(token_id: str) -> None:
     """End the token with the id that `token list` shows, at once."""
     _parts().accounts.revoke_token(token_id)
-    click.echo("Revoked.")
+    say("Revoked.")
 
 
 @token.command("sessions")
@@ -105,7 +113,7 @@ def list_sessions() -> None:
     """List who is signed in on the pages, and the sign-in links not used yet; never the secrets."""
     for one in _parts().accounts.signed_in():
         by = f"by token {one['token_id']}" if one["token_id"] else "by link" if one["kind"] == "session" else "not used"
-        click.echo(f"{one['kind']:<9}{one['role']:<7}{one['name']:<20}until {one['expires_at']}  {by}")
+        say(f"{one['kind']:<9}{one['role']:<7}{one['name']:<20}until {one['expires_at']}  {by}")
 
 
 @token.command("sign-out")
@@ -113,7 +121,7 @@ def list_sessions() -> None:
 def sign_out(name: str) -> None:
     """End every page session and unused sign-in link of NAME, at once; `token revoke` ends their tokens."""
     ended, links = _parts().accounts.sign_out(name)
-    click.echo(f"Ended: {ended} session{'s' * (ended != 1)}, {links} link{'s' * (links != 1)}.")
+    say(f"Ended: {ended} session{'s' * (ended != 1)}, {links} link{'s' * (links != 1)}.")
 
 
 # ---- keeping it ---------------------------------------------------------------------------------------------------
@@ -130,7 +138,7 @@ def backup(file: Path) -> None:
     end_tidily()
     parts = _parts()
     made = backups.make(parts.settings, parts.store.path, file)
-    click.echo(f"{file}: {made.in_words()}. It was read again and is whole.")
+    say(f"{file}: {made.in_words()}. It was read again and is whole.")
     _end_with(made.wrong)
 
 
@@ -143,11 +151,12 @@ def restore(file: Path, replace: bool) -> None:
     parts = _parts()
     hold_instance(parts.settings)
     found, aside = backups.restore(file, parts.settings, parts.store.path, replace=replace)
-    click.echo(f"Restored what was kept at {found.made_at}: {found.in_words()}.")
+    say(f"Restored what was kept at {found.made_at}: {found.in_words()}.")
     for path in aside:
-        click.echo(f"What was here before lies in {path}.")
-    click.echo("Tokens that were revoked since then are valid again; look at: reviewapp token list")
-    click.echo("Next: reviewapp serve")
+        say(f"What was here before lies in {path}.")
+    say("Tokens that were revoked since then are valid again; look at: reviewapp token list")
+    say("What was purged since then is here again; purge it anew.")
+    say("Next: reviewapp serve")
     _end_with(found.wrong)
 
 
@@ -165,12 +174,12 @@ def purge(ids: tuple[str, ...], before: datetime | None, client: str | None, rea
         raise UsageError(f"There is no ledger at {store.path}; nothing was erased.")
     asked = Purge(store, selection, reason, ACTOR)
     n = asked.count() if dry_run else asked.run()
-    click.echo(f"{n:,} prediction{'s' * (n != 1)} {'would be' if dry_run else 'erased'}{' erased' * dry_run}.")
+    say(f"{n:,} prediction{'s' * (n != 1)} {'would be' if dry_run else 'erased'}{' erased' * dry_run}.")
 
 
 def _end_with(wrong: list[str]) -> None:
     for line in wrong:
-        click.echo(f"Damaged when the backup was made: release {line}", err=True)
+        say(f"Damaged when the backup was made: release {line}", err=True)
     sys.exit(int(bool(wrong)))
 
 
@@ -187,9 +196,9 @@ def doctor(nginx: tuple[Path, ...], as_json: bool) -> None:
     """Check the deployment, a line each: ok, warning or wrong, and what to do. Exit code 1 where something is wrong."""
     findings = examine(Case(_parts(), nginx=nginx))
     if as_json:
-        click.echo(json.dumps([found.as_json() for found in findings], indent=2))
+        say(json.dumps([found.as_json() for found in findings], indent=2))
     else:
-        click.echo("\n".join(map(str, findings)))
+        say("\n".join(map(str, findings)))
     sys.exit(int(any(found.state == WRONG for found in findings)))
 
 
@@ -203,9 +212,9 @@ def status() -> None:
     """Say what the ledger is: its file, its size, its schema, its rows."""
     path = _parts().store.path
     found = ledgerfile.look(path)
-    click.echo(f"{path}\n{found.size:,} bytes\nschema {found.schema} ({_STATES[found.state]})")
+    say(f"{path}\n{found.size:,} bytes\nschema {found.schema} ({_STATES[found.state]})")
     for name, number in found.rows.items():
-        click.echo(f"{number:,} {name.replace('_', ' ')}")
+        say(f"{number:,} {name.replace('_', ' ')}")
 
 
 _STATES = {
@@ -221,7 +230,7 @@ def check() -> None:
     path = _parts().store.path
     ledgerfile.look(path)
     wrong = ledgerfile.flaws(path)
-    click.echo("\n".join(wrong) or "The ledger's file is whole.")
+    say("\n".join(wrong) or "The ledger's file is whole.")
     sys.exit(int(bool(wrong)))
 
 
@@ -235,4 +244,4 @@ def upgrade() -> None:
     with store.reading():  # whoever opens it brings it up to date, in one transaction
         after = ledgerfile.look(store.path).schema
     store.close()
-    click.echo(f"Schema {before} is up to date." if before == after else f"Schema {before} became {after}.")
+    say(f"Schema {before} is up to date." if before == after else f"Schema {before} became {after}.")

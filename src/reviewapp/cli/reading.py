@@ -21,6 +21,7 @@ from ..monitoring import ABOVE, monitored, tell_monitor
 from ..prediction import Call, new_id, utcnow
 from ..reliance import reliance, tell_reliance
 from ..wording import answered, how_sure
+from .command import say
 from .group import ACTOR, _parts, end_tidily, main
 
 
@@ -30,10 +31,10 @@ def releases() -> None:
     parts = _parts()
     live, built = parts.registry.live(), parts.registry.built()
     if not built:
-        click.echo("There is no release yet; `reviewapp build` makes one.")
+        say("There is no release yet; `reviewapp build` makes one.")
     for event in built:
         mark = "live" if event.id == live else ""
-        click.echo(f"{mark:<5}{event.id!s:<16}{event.created_at}  {event.id.digest}")
+        say(f"{mark:<5}{event.id!s:<16}{event.created_at}  {event.id.digest}")
 
 
 @main.command()
@@ -44,15 +45,15 @@ def promote(version: int, reason: str, breaking: bool) -> None:
     """Let release VERSION answer from now on; say what changes in the contract."""
     registry = _parts().registry
     for one in registry.compare(version)[1]:  # said also where the promotion is then refused for it
-        click.echo(f"{'breaks callers: ' if one.breaking else ''}{one.pointer}: {one.detail}")
-    click.echo(f"{registry.promote(version, reason, ACTOR, breaking).id} is live.")
+        say(f"{'breaks callers: ' if one.breaking else ''}{one.pointer}: {one.detail}")
+    say(f"{registry.promote(version, reason, ACTOR, breaking).id} is live.")
 
 
 @main.command()
 @click.option("--reason", required=True, help="Why; kept in the release log.")
 def rollback(reason: str) -> None:
     """Let the release that was live before answer again."""
-    click.echo(f"{_parts().registry.roll_back(reason, ACTOR).id} is live.")
+    say(f"{_parts().registry.roll_back(reason, ACTOR).id} is live.")
 
 
 @main.command()
@@ -66,7 +67,7 @@ def replay(prediction_id: str) -> None:
     if difference is not None:
         raise ReviewappError(f"{recorded.release} answers prediction {recorded.id} differently now: {difference}.")
     said = f"{answered(recorded.output)}, {how_sure(recorded.output)}"
-    click.echo(f"The same: {recorded.release} ({recorded.option}) answers {said}.")
+    say(f"The same: {recorded.release} ({recorded.option}) answers {said}.")
 
 
 @main.command()
@@ -84,7 +85,7 @@ def monitor(as_json: bool) -> None:
     reviews = parts.ledger.reviews(release.id)
     found = monitored(release, reviews)
     told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
+    say(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
     sys.exit(int(found["trigger"]["state"] == ABOVE))
 
 
@@ -198,12 +199,12 @@ def evidence(data: Path | None, quick: bool, check: bool) -> None:
             wrong = trials.failures(pack)
         bar.update(trials.STEPS - bar.n)
     for line in wrong:
-        click.echo(line)
+        say(line)
     if check:
-        click.echo(f"{len(wrong)} differences." if wrong else "The same: every figure was found again.")
+        say(f"{len(wrong)} differences." if wrong else "The same: every figure was found again.")
     else:
-        click.echo(f"{pack.folder}: {len(pack.tables)} tables, {len(pack.manifest['pictures'])} pictures.")
-        click.echo(f"{memo} rendered." if memo else "There is no template of a memo beside it.")
+        say(f"{pack.folder}: {len(pack.tables)} tables, {len(pack.manifest['pictures'])} pictures.")
+        say(f"{memo} rendered." if memo else "There is no template of a memo beside it.")
     sys.exit(int(bool(wrong)))
 
 

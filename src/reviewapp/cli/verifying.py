@@ -14,7 +14,7 @@ from ..config import load_settings
 from ..errors import UsageError
 from ..store import Store
 from ..verifying import verify as verified
-from .command import main
+from .command import main, say
 
 
 @main.command()
@@ -37,8 +37,8 @@ def verify(path: Path | None, digest: str | None, ledger: bool, since: str | Non
     if path is not None:
         found = verified(path, load_settings(), digest)
         name, version, known = found.identity
-        click.echo(f"{name}/{version} is accepted: {found.golden} golden requests answered right.\n{known}")
+        say(f"{name}/{version} is accepted: {found.golden} golden requests answered right.\n{known}")
         return
     store = Store(load_settings().database_url, read_only=True)
-    click.echo(intact.verify(store, since))
+    say(str(intact.verify(store, since)))
     store.close()
