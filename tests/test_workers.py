@@ -134,7 +134,7 @@ class Updated(Started):
     """The service on a release that is not proved yet, with less time for a request than a proof takes."""
 
     def __init__(self, instance: Path, command: list[str]) -> None:
-        super().__init__(instance, command, REVIEWAPP_TIMEOUT="2")
+        super().__init__(instance, command, REVIEWAPP_TIMEOUT="1")
 
     def is_ready(self) -> bool:
         return self._ready()
