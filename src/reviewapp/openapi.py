@@ -91,7 +91,7 @@ def _schemas(contract: Contract) -> dict[str, Schema]:
     hidden = {name: (prediction | record)[name] for name in asked}
     leased = {"blind": {"type": "boolean"}, "leased_until": TIME, "left": COUNT}
     whole = prediction | {"output": _ref("RecordedOutput")} | record
-    reason = {MOVE_REASON.name: {**_member(MOVE_REASON), "minLength": 1}}
+    reason = {MOVE_REASON.name: {**_member(MOVE_REASON), "minLength": 1, "allOf": [{"pattern": r"[^\s\u0085]"}]}}
     return {
         "Input": request,
         "Output": contract.outcome.as_schema(),

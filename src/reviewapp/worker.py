@@ -86,6 +86,15 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._most = min(int(self.cfg.worker_connections), max(_files() - OTHER_FILES, int(self.cfg.threads) + 1))
         self.max_keepalived = self._most - int(self.cfg.threads)
 
+    def get_thread_pool(self) -> Any:
+        """Start all threads at once: one that could not be started later, for want of memory, would end the worker."""
+        pool, threads = super().get_thread_pool(), int(self.cfg.threads)
+        all_there = threading.Barrier(threads + 1)
+        for _ in range(threads):
+            pool.submit(all_there.wait)
+        all_there.wait()
+        return pool
+
     def load_wsgi(self) -> None:
         """Make the app, and leave what is there by then out of every later search for garbage: it stays anyway.
 
