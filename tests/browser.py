@@ -72,6 +72,7 @@ def tab_to(page: Page, selector: str, key: str = "Tab") -> None:
 
 def flaws(page: Page) -> list[str]:
     """Return what is wrong with a page as it stands: what axe-core finds, and whether it scrolls sideways."""
+    page.wait_for_load_state()  # with its style: a click may have led here a moment ago
     found = [
         f"{page.url} {violation['id']}: {node['html'][:200]}"
         for violation in Axe().run(page).response["violations"]

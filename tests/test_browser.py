@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import subprocess
 import sys
 from pathlib import Path
@@ -337,7 +338,9 @@ def test_the_policy_stops_what_would_get_past_all_else(browser: Browser, base: s
         fetch('http://evil.example/').catch(() => 0);
         document.getElementById('away').submit();
     }""")
-    page.wait_for_function("broken.includes('form-action') && broken.includes('frame-src')")
+    ends = time.monotonic() + 20
+    while not {"form-action", "frame-src"} <= set(page.evaluate("broken")) and time.monotonic() < ends:
+        page.wait_for_timeout(50)  # waiting for a function would be an eval, which the policy stops
     found = set(page.evaluate("broken"))
     assert {"script-src-elem", "script-src-attr", "img-src", "frame-src", "style-src-elem", "style-src-attr"} <= found
     assert {"base-uri", "object-src", "form-action", "connect-src"} <= found
