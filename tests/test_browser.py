@@ -2,9 +2,9 @@
 
 import json
 import re
-import time
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
