@@ -140,7 +140,7 @@ def _command(folder: Path, service: Service, *words: str) -> tuple[int, float, f
     ) as running:
         while running.poll() is None:
             most = max(most, _megabytes(running.pid))
-            time.sleep(0.01)
+            time.sleep(0.01)  # from one look at its memory to the next
     return running.returncode, time.monotonic() - began, most
 
 
@@ -221,7 +221,7 @@ def _promoted(copies: Copies, service: Service, boss: dict[str, str], settings: 
                     refused += _promote(service, boss, 2) == 409
                     place.rename(folder)
         while probes.asked < PROBES:
-            time.sleep(0.05)
+            time.sleep(0.05)  # the probes count on by themselves, also those that fail
     aside.rename(place)
     live = _live(service, boss)
     return [
@@ -246,7 +246,7 @@ def _damaged_alive(service: Service, boss: dict[str, str], settings: Settings) -
         path.write_bytes(whole[:-1])
         os.kill(before[0], signal.SIGKILL)
         reason = _waited(lambda: _unready(service), 60)
-        time.sleep(1)
+        time.sleep(1)  # of probes while the worker that came back has nothing but the release before
         path.write_bytes(whole)
         ready = _waited(lambda: all(_unready(service) is None for _ in range(20)), RETRY_SECONDS + 60)
     named = "model.skops" in str(reason)
@@ -311,7 +311,7 @@ def _killed(service: Service, boss: dict[str, str], settings: Settings, rng: ran
         acknowledged: list[int] = []
         asking = threading.Thread(target=_ask_to_promote, args=(service, boss, target, acknowledged))
         asking.start()
-        time.sleep(rng.random() * 0.15)
+        time.sleep(rng.random() * 0.15)  # so that the kill comes at another point of a promotion each time
         service.kill()
         asking.join()
         after = _log(settings)[-1]

@@ -20,6 +20,7 @@ from .load import Load, whole
 READY = 5.0
 RETRIES = 100
 PAUSE = 1.0  # seconds of load before each
+HUNG = 120.0  # seconds after which a reload counts as never ending: a bound, not the figure
 # What systemd does for a service with a .socket unit: descriptor 3 listens, and the two variables say so.
 HANDED_OVER = """
 import os, sys
@@ -96,6 +97,8 @@ def _reload(service: Service) -> float:
     began, old = time.monotonic(), set(service.workers())
     service.process.send_signal(signal.SIGHUP)
     while old & set(service.workers()) or len(service.workers()) < 2:
-        time.sleep(0.02)
+        if time.monotonic() - began > HUNG:
+            raise TimeoutError(f"{HUNG:g} s after SIGHUP, workers of before it still run, or there are too few")
+        time.sleep(0.02)  # from one look to the next
     service.call("GET", "/readyz", fresh=True)
     return time.monotonic() - began
