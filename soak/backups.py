@@ -12,7 +12,7 @@ from pathlib import Path
 from pysqlite3 import dbapi2
 from tests.service import Service
 
-from reviewapp import backup, ledgerfile
+from reviewapp import backup, ledgerfile, restoring
 from reviewapp.config import load_settings
 from reviewapp.errors import ReviewappError
 from reviewapp.factory import make_parts
@@ -103,7 +103,7 @@ def _put_back(archive: Path, instance: Path) -> set[str] | None:
     """Put a backup into an instance of its own; return the ids that its ledger holds, or None if it is not whole."""
     settings = load_settings({"instance": instance}, {})
     ledger = Store(settings.database_url).path
-    backup.restore(archive, settings, ledger, replace=False)
+    restoring.restore(archive, settings, ledger, replace=False)
     if ledgerfile.flaws(ledger):
         return None
     with closing(dbapi2.connect(str(ledger))) as connection:

@@ -20,10 +20,11 @@ from playwright.sync_api import Browser, expect
 from reviewapp import estimators, proof, proving
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.evidence.pack import source_digest
 from reviewapp.evidence.testruns import SOURCE
 from reviewapp.factory import create_app
+from reviewapp.field import Field
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.proof import Proofs
 from reviewapp.registry import Registry

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from reviewapp.adapter import ModelAdapter
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import ModelBroken, ReleaseRefused
+from reviewapp.field import Field
 from reviewapp.frames import to_frame
 from reviewapp.policy import Policy
 from reviewapp.prediction import Call, Prediction

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from reviewapp.adapter import JOINED_ROWS, ModelAdapter
-from reviewapp.contract import Contract, Field, Outcome, Record
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import ModelBroken, StoreBusy
+from reviewapp.field import Field, Record
 from reviewapp.policy import Policy
 from reviewapp.prediction import Answered, Call
 

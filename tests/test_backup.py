@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from pysqlite3 import dbapi2
 
-from reviewapp import backup, cli, ledgerfile
+from reviewapp import backup, cli, ledgerfile, restoring
 from reviewapp.backup import LEDGER, MANIFEST
 from reviewapp.cli import main
 from reviewapp.config import Settings
@@ -43,7 +43,7 @@ class Instance:
         return CliRunner().invoke(main, [str(word) for word in words], env=environment)
 
     def restore(self, file: Path, *, replace: bool = False) -> list[Path]:
-        return backup.restore(file, self.settings, self.ledger, replace=replace)[1]
+        return restoring.restore(file, self.settings, self.ledger, replace=replace)[1]
 
     def ids(self) -> list[str]:
         with dbapi2.connect(str(self.ledger)) as connection:
@@ -224,7 +224,7 @@ def test_a_disk_that_is_full_meanwhile_is_one_sentence(instance: Instance, tmp_p
 def test_a_backup_that_was_not_written_as_meant_is_not_kept(
     instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup, "_unpacked", lambda file: None)
+    monkeypatch.setattr(backup, "unpacked", lambda file: None)
     with pytest.raises(StoreBusy, match="nothing is kept"):
         backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
     assert not (tmp_path / "kept.tar").exists()
@@ -513,11 +513,11 @@ def test_no_damage_to_the_file_is_let_in_or_met_by_another_error(
             del content[rng.randrange(len(whole)) :]
         broken.write_bytes(content)
         try:
-            found = backup._unpacked(broken)
+            found = backup.unpacked(broken)
         except ReviewappError as error:
             assert error.detail
         else:  # what does not count: owner, time, what lies between and behind the files
-            assert found == backup._unpacked(file)
+            assert found == backup.unpacked(file)
     broken.write_bytes(b"")
     with pytest.raises(UsageError, match="no whole backup"):
         other.restore(broken)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from reviewapp import bulk, csvfiles
 from reviewapp.adapter import ModelAdapter
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import StoreFull
+from reviewapp.field import Field
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.prediction import Answered, Call
 from reviewapp.release import Release

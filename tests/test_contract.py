@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import ContractError
+from reviewapp.field import Field
 
 from .conftest import EVERY_KIND
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from reviewapp import dates
-from reviewapp.contract import DIALECT, INT64_MAX, INT64_MIN, LONGEST, NO_CONTROLS, Contract, Field, Outcome
+from reviewapp.contract import DIALECT, Contract, Outcome
 from reviewapp.errors import ContractError
+from reviewapp.field import INT64_MAX, INT64_MIN, LONGEST, NO_CONTROLS, Field
 
 DAY = "%Y-%m-%d"
 GRADE = Outcome(name="grade", title="Grade", labels=("a", "b"), missing=("-",))

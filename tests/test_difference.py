@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from reviewapp.contract import INT64_MAX, INT64_MIN, Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.difference import Difference, differences
+from reviewapp.field import INT64_MAX, INT64_MIN, Field
 
 from .conftest import EVERY_KIND
 

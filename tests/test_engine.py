@@ -49,11 +49,12 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from reviewapp.adapter import ModelAdapter, difference
 from reviewapp.calibration import IntervalRegressor
-from reviewapp.contract import Contract, Field, Outcome, Record
+from reviewapp.contract import Contract, Outcome
 from reviewapp.engine.encoding import STEPS
 from reviewapp.engine.engines import Compiled, Native
 from reviewapp.engine.heads import DECISIONS, FEW_ROWS, HEADS
 from reviewapp.engine.parity import TOLERANCE, choose, compare, odd_records
+from reviewapp.field import Field, Record
 from reviewapp.frames import to_frame
 from reviewapp.policy import choose_threshold
 from reviewapp.prediction import Call

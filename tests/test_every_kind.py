@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
-from reviewapp.contract import INT64_MAX, INT64_MIN, KINDS, Field
+from reviewapp.bodies import prediction_request
 from reviewapp.errors import InvalidInput
+from reviewapp.field import INT64_MAX, INT64_MIN, KINDS, Field
 from reviewapp.forms import Input, as_typed, control_names, inputs, typed
 from reviewapp.frames import to_frame
 from reviewapp.openapi import describe
 from reviewapp.samples import as_text, broken_requests, csv_template, example_record, valid_record
-from reviewapp.schemas import form_schema, prediction_request
+from reviewapp.schemas import form_schema
 
 from .conftest import EVERY_KIND
 

@@ -20,7 +20,7 @@ from reviewapp.building.subject import parts_of
 from reviewapp.building.table import read_table
 from reviewapp.cli import main
 from reviewapp.config import load_settings
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import UsageError
 from reviewapp.evaluation import sign_test
 from reviewapp.evidence import latency, outcomes, run, slices, values
@@ -31,6 +31,7 @@ from reviewapp.evidence.running import Subject, Trial
 from reviewapp.evidence.tables import Table
 from reviewapp.evidence.values import Values
 from reviewapp.factory import create_app
+from reviewapp.field import Field
 from reviewapp.parts import EXTENSION
 from reviewapp.policy import Policy
 from reviewapp.registry import Registry

@@ -14,8 +14,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from reviewapp.adapter import ModelAdapter
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.explain import LinearParts
+from reviewapp.field import Field
 from reviewapp.frames import to_frame
 from reviewapp.prediction import Call
 from reviewapp.release import Release

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from reviewapp import ledger as ledgers
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import StoreBusy, UsageError
 from reviewapp.export import export, write_beside
+from reviewapp.field import Field
 from reviewapp.filters import to_export
 from reviewapp.ledger import Ledger
 from reviewapp.prediction import Call

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from reviewapp.adapter import ModelAdapter
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
+from reviewapp.field import Field
 from reviewapp.golden import CLEAR, CLEAR_TOO, DIFFERENT, HARD, OUTSIDE, TITLES, UNKNOWN, samples
 from reviewapp.prediction import Call, Prediction
 from reviewapp.release import Release

@@ -11,8 +11,9 @@ from reviewapp.building.infer import Asked, Inferred, infer
 from reviewapp.building.kinds import kind_of
 from reviewapp.building.rows import labelled
 from reviewapp.building.table import Table
-from reviewapp.contract import Contract, Field
+from reviewapp.contract import Contract
 from reviewapp.errors import UsageError
+from reviewapp.field import Field
 from reviewapp.schemas import form_schema, from_text
 
 

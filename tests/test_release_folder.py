@@ -16,8 +16,9 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
 from reviewapp import release as releases
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import ReleaseRefused
+from reviewapp.field import Field
 from reviewapp.policy import Policy, RollbackRule
 from reviewapp.release import EngineChoice, Golden, Release, ReleaseId
 from reviewapp.rulelist import RuleList

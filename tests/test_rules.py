@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import ContractError
+from reviewapp.field import Field
 from reviewapp.frames import to_frame
 from reviewapp.rules import RuleTable
 

@@ -9,18 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reviewapp.bodies import batch_request, move_request, prediction_request, promote_request, verdict_request
 from reviewapp.contract import Outcome
 from reviewapp.errors import InvalidInput, pointer
 from reviewapp.samples import as_text, broken_requests, example_record, valid_record
-from reviewapp.schemas import (
-    RecordSchema,
-    batch_request,
-    form_schema,
-    move_request,
-    prediction_request,
-    promote_request,
-    verdict_request,
-)
+from reviewapp.schemas import RecordSchema, form_schema
 
 from .conftest import EVERY_KIND
 

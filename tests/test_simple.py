@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from reviewapp.building.simple import simple_baseline, with_margin
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import ContractError
+from reviewapp.field import Field
 from reviewapp.frames import to_frame
 from reviewapp.rulelist import RuleList
 

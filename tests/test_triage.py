@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from reviewapp.bodies import prediction_request
 from reviewapp.release import Release
 from reviewapp.samples import valid_record
-from reviewapp.schemas import prediction_request
 from reviewapp.triage import generator
 from reviewapp.triage.build import PARTS
 

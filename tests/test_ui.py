@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from reviewapp.contract import Field
+from reviewapp.field import Field
 from reviewapp.forms import inputs, typed
 from reviewapp.parts import Parts
 from reviewapp.release import Release

@@ -16,8 +16,9 @@ from sqlalchemy import event, func, select
 
 from reviewapp import bulk
 from reviewapp.adapter import ModelAdapter
-from reviewapp.contract import Contract, Field, Outcome
+from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import StoreFull
+from reviewapp.field import Field
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.release import Release, ReleaseId
 from reviewapp.samples import as_text, csv_template, valid_record

@@ -10,7 +10,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from reviewapp.adapter import ModelAdapter
-from reviewapp.contract import Contract, Field
+from reviewapp.contract import Contract
+from reviewapp.field import Field
 from reviewapp.forms import control_names
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.release import Release

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import Contract, Record
+from .contract import Contract
 from .engine.engines import Compiled, Encoder, Engine, Native
 from .engine.forms import NotCompiled
 from .errors import ModelBroken, NotFound, ReleaseRefused, StoreBusy, StoreFull, pointer
 from .explain import LinearParts, explain_by_blanking
+from .field import Record
 from .frames import to_frame
 from .joining import Joined
 from .prediction import Answered, Call, Prediction, differ, new_ids, timestamp, utcnow

@@ -13,8 +13,9 @@ from werkzeug.urls import iri_to_uri
 
 from . import bulk, lookups
 from .adapter import ModelAdapter
-from .contract import Record
+from .bodies import batch_request, move_request, prediction_request, promote_request, verdict_request
 from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
+from .field import Record
 from .filters import LIST_OPTIONS, option
 from .monitoring import monitor
 from .openapi import describe
@@ -32,7 +33,6 @@ from .protocol import (
     request_id,
     stream,
 )
-from .schemas import batch_request, move_request, prediction_request, promote_request, verdict_request
 from .security import EVERYBODY, client, needs
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")

@@ -3,9 +3,7 @@
 A backup is a tar archive: `backup.json` first (what it holds, with the digest of every other file), then the ledger as
 it was at one moment, the releases, `trusted_types.json` and `config.py`. It is made while the service runs: the ledger
 is copied in one transaction that reads, so writers go on and all that was acknowledged before is in it.
-
-It is put back under a service that is stopped. Releases never change, so those of the backup are laid beside what is
-there; the ledger takes its place last and in one step. What is replaced is put aside, never deleted.
+`restoring.py` puts it back.
 """
 
 from __future__ import annotations
@@ -17,18 +15,15 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from dataclasses import replace as changed
 from pathlib import Path
 from typing import IO, Any
 
-from pysqlite3 import dbapi2
-
 from . import __version__, ledgerfile
-from .config import Settings, load_settings
-from .errors import ReleaseRefused, StoreBusy, StoreError, StoreFull, UsageError
+from .config import Settings
+from .errors import ReleaseRefused, StoreBusy, StoreFull, UsageError
 from .manifest import check_files
 from .prediction import timestamp, utcnow
 from .staging import staging, sync
@@ -83,15 +78,15 @@ def make(settings: Settings, ledger: Path, target: Path) -> Backup:
     target = target.absolute()
     if os.path.lexists(target):
         raise UsageError(f"{target} is here already, and a backup replaces nothing; name another file.")
-    with _told(target), staging(target.parent, ".backup-") as made:
+    with told(target), staging(target.parent, ".backup-") as made:
         copy, archive = made / LEDGER, made / target.name
-        _check_room(target.parent, 2 * sum(path.stat().st_size for path in _files_of(ledger)))
+        check_room(target.parent, 2 * sum(path.stat().st_size for path in files_of(ledger)))
         with ledgerfile.opened(ledger) as connection:
             connection.execute("VACUUM INTO ?", (str(copy),))
         backup = _described(settings, copy, made)
-        _check_room(target.parent, backup.size)
+        check_room(target.parent, backup.size)
         _write(backup, {name: _source(name, settings, copy) for name in backup.files}, archive)
-        if _unpacked(archive) != backup:
+        if unpacked(archive) != backup:
             raise StoreBusy(f"{target} was not written as it was meant to be; nothing is kept of it.")
         archive.rename(target)
         sync(target.parent)
@@ -102,7 +97,7 @@ def _described(settings: Settings, copy: Path, made: Path) -> Backup:
     found = ledgerfile.look(copy)
     if flaws := ledgerfile.flaws(copy):
         raise StoreBusy(f"The ledger is damaged ({flaws[0]}); restore a backup.")
-    known, live = _known_releases(copy)
+    known, live = known_releases(copy)
     names, wrong = [LEDGER, *(name for name in OWN if (settings.instance / name).is_file())], []
     for name, digest in known.items():
         folder = settings.releases / name
@@ -116,7 +111,7 @@ def _described(settings: Settings, copy: Path, made: Path) -> Backup:
     return Backup(timestamp(utcnow()), __version__, found.schema, found.rows, [*known], live, wrong, files)
 
 
-def _known_releases(ledger: Path) -> tuple[dict[str, str], str]:
+def known_releases(ledger: Path) -> tuple[dict[str, str], str]:
     """Return the releases of a ledger with their digests, oldest first, and the name of the live one."""
     with ledgerfile.opened(ledger) as connection:
         rows = connection.execute("SELECT kind, name, version, digest FROM release_events ORDER BY seq").fetchall()
@@ -154,7 +149,7 @@ def _write(backup: Backup, sources: Mapping[str, Path], archive: Path) -> None:
 # ---- reading one ------------------------------------------------------------------------------------------------
 
 
-def _unpacked(file: Path, roots: Mapping[str, Path] | None = None) -> Backup:
+def unpacked(file: Path, roots: Mapping[str, Path] | None = None) -> Backup:
     """Return what a backup holds, every file of it read and found as listed; write them below `roots`, by first name.
 
     Raise UsageError where it is none, or damaged.
@@ -230,195 +225,22 @@ def _damaged(file: Path, why: str) -> UsageError:
     return UsageError(f"{file} is no whole backup of reviewapp: {why}.")
 
 
-# ---- putting one back -------------------------------------------------------------------------------------------
+# ---- what both ways need ----------------------------------------------------------------------------------------
 
 
-def restore(file: Path, settings: Settings, ledger: Path, *, replace: bool) -> tuple[Backup, list[Path]]:
-    """Put a backup in the place of what is there; return what it holds and where what was there lies now.
-
-    The caller holds the instance, so that no service runs. All of it is put in its place or, where that fails, none.
-    A release that the backup holds damaged, and that is whole here, stays as it is here, and is not `wrong` any more.
-    """
-    with _told(file):
-        if not file.is_file():
-            raise UsageError(f"There is no file {file}.")
-        if not replace and (there := _files_of(ledger)):
-            raise UsageError(
-                f"There is a ledger already: {there[0]}. Set another REVIEWAPP_INSTANCE, or put it aside by --replace."
-            )
-        for folder in (settings.instance, ledger.parent, settings.releases):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _told(ledger), ExitStack() as stack:
-        made = {
-            name: stack.enter_context(staging(folder, ".restoring-"))
-            for name, folder in {
-                LEDGER: ledger.parent,
-                TRUSTED: settings.instance,
-                "releases": settings.releases,
-            }.items()
-        }
-        made[CONFIG] = made[TRUSTED]
-        _check_room(ledger.parent, file.stat().st_size)
-        backup = _unpacked(file, made)
-        damaged = _check_ledger(backup, made)
-        sound = {name for name, digest in damaged.items() if _is_sound(settings.releases, name, digest)}
-        if CONFIG in backup.files:
-            _check_config(made[CONFIG], settings)
-        aside = _exchange(backup, made, settings, ledger, replace, keep=sound)
-    return changed(backup, wrong=[one for one in backup.wrong if _name_in(one) not in sound]), aside
-
-
-def _check_ledger(backup: Backup, made: Mapping[str, Path]) -> dict[str, str]:
-    """Raise where the ledger of a backup, or a release that it knows, is not whole.
-
-    Return the releases, with their digests, that were damaged when the backup was made.
-    """
-    copy = made[LEDGER] / LEDGER
-    found = ledgerfile.look(copy)
-    if found.state == ledgerfile.UNKNOWN:
-        raise StoreError(f"The backup's ledger has schema {found.schema}, which a newer version of reviewapp made.")
-    if flaws := ledgerfile.flaws(copy):
-        raise UsageError(f"The backup's ledger is damaged: {flaws[0]}.")
-    wrong, damaged = set(map(_name_in, backup.wrong)), dict[str, str]()
-    for name, digest in _known_releases(copy)[0].items():
-        try:
-            check_files(made["releases"] / name, digest)
-        except ReleaseRefused as error:
-            if name not in wrong:
-                raise UsageError(f"The backup's release {name} is not whole: {error.detail}") from None
-            damaged[name] = digest
-    return damaged
-
-
-def _name_in(wrong: str) -> str:
-    return wrong.partition(": ")[0]
-
-
-def _is_sound(releases: Path, name: str, digest: str) -> bool:
-    try:
-        manifest = check_files(releases / name, digest)
-    except ReleaseRefused:
-        return False
-    return f"{manifest['name']}/{manifest['version']}" == name
-
-
-def _check_config(made: Path, settings: Settings) -> None:
-    """Raise UsageError where the backup's config.py would let the service look elsewhere than where it is put."""
-    if (settings.instance / CONFIG).exists():
-        return  # it is the one that was read, and is held to be the same, or replaced, below
-    then = load_settings({"instance": made})
-    here = str(made), str(settings.instance)
-    if (then.database_url.replace(*here), str(then.releases).replace(*here)) != (
-        settings.database_url,
-        str(settings.releases),
-    ):
-        raise UsageError(
-            f"The backup's {CONFIG} names another place for the ledger or the releases; unpack it into "
-            f"{settings.instance} first (tar -xf FILE {CONFIG}), and restore then."
-        )
-
-
-def _exchange(
-    backup: Backup, made: Mapping[str, Path], settings: Settings, ledger: Path, replace: bool, *, keep: Set[str]
-) -> list[Path]:
-    """Move all to its place, the ledger last; whatever fails before that is undone. Return what was put aside.
-
-    The releases in `keep` stay as they are here.
-    """
-    stamp = utcnow().strftime("before-%Y%m%dT%H%M%S.%f")
-    names = sorted({name.removeprefix("releases/").rpartition("/")[0] for name in backup.files if "/" in name} - keep)
-    moves = [(made["releases"] / name, settings.releases / name) for name in names]
-    moves += [(made[name] / name, settings.instance / name) for name in OWN]
-    moves = [(new, place) for new, place in moves if new.exists() and not _same(new, place)]
-    if not replace and (there := [place for _, place in moves if place.exists()]):
-        raise UsageError(f"{there[0]} is here already and is another one; put it aside by --replace.")
-    aside: list[Path] = []
-    with ExitStack() as undo:
-
-        def move(old: Path, new: Path) -> None:
-            new.parent.mkdir(exist_ok=True)
-            old.rename(new)
-            undo.callback(new.rename, old)
-
-        for new, place in moves:
-            if place.exists():
-                aside.append(place.with_name(f"{place.name}.{stamp}"))
-                move(place, aside[-1])
-            for path in [new, *new.rglob("*")]:
-                sync(path)
-            move(new, place)
-            sync(place.parent)
-        whole = made[LEDGER] / LEDGER
-        whole.chmod(0o600)
-        sync(whole)
-        kept = {path: ledger.with_name(f"{ledger.name}.{stamp}{_suffix(path, ledger)}") for path in _files_of(ledger)}
-        for path, name in kept.items():  # under both names: at no moment is there no ledger, for which one is made
-            os.link(path, name)
-            undo.callback(name.unlink, missing_ok=True)
-        beside = {path: name for path, name in kept.items() if path != ledger}
-        if _fold(ledger):
-            for name in beside.values():
-                name.unlink()  # SQLite has brought what it holds into the ledger
-        else:
-            for path, name in beside.items():
-                path.unlink(missing_ok=True)
-                undo.callback(os.link, name, path)
-        aside += [name for name in kept.values() if name.exists()]
-        whole.rename(ledger)
-        undo.pop_all()
-    sync(ledger.parent)
-    return aside
-
-
-def _same(new: Path, place: Path) -> bool:
-    """Whether a file, or all the files of a folder, are there already."""
-    if new.is_dir():
-        names = {path.name for path in new.iterdir()}
-        return (
-            place.is_dir()
-            and names == {path.name for path in place.iterdir()}
-            and all(_same(new / name, place / name) for name in names)
-        )
-    return place.is_file() and place.read_bytes() == new.read_bytes()
-
-
-def _files_of(ledger: Path) -> list[Path]:
+def files_of(ledger: Path) -> list[Path]:
     """Return the files of a ledger that are there: itself and what SQLite keeps beside it."""
     return [path for path in (ledger, *(Path(f"{ledger}{s}") for s in ledgerfile.BESIDE)) if path.exists()]
 
 
-def _suffix(path: Path, ledger: Path) -> str:
-    return path.name.removeprefix(ledger.name)
-
-
-def _fold(ledger: Path) -> bool:
-    """Bring what is beside a ledger into it; return False where it cannot be read. Raise StoreBusy if it is used."""
-    if not ledger.is_file():
-        return False
-    connection = dbapi2.connect(str(ledger), timeout=0, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode=DELETE")
-    except dbapi2.OperationalError as error:
-        raise StoreBusy(f"The ledger is in use ({error}); stop what uses it first.") from None
-    except dbapi2.DatabaseError:
-        return False
-    else:
-        return True
-    finally:
-        connection.close()
-
-
-# ---- space ------------------------------------------------------------------------------------------------------
-
-
-def _check_room(folder: Path, needed: int) -> None:
+def check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StoreFull(f"{folder} has {free:,} bytes left, and {needed:,} are needed; nothing was written.")
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
     """Turn what the system says into one sentence."""
     try:
         yield

@@ -17,11 +17,13 @@ from typing import Protocol
 
 from . import csvfiles, strictjson
 from .adapter import ModelAdapter
-from .contract import Contract, Record
+from .bodies import REFERENCE, prediction_request
+from .contract import Contract
 from .errors import BadRequest, Flaw, InvalidInput, ModelBroken, ReviewappError, as_own, as_problem, pointer
+from .field import Record
 from .prediction import Call, Prediction
 from .samples import as_text
-from .schemas import REFERENCE, RecordSchema, form_schema, prediction_request
+from .schemas import RecordSchema, form_schema
 from .stages import stage
 
 log = logging.getLogger("reviewapp")

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .contract import Contract, Field, Outcome
+from .contract import Contract, Outcome
 from .errors import pointer
+from .field import Field
 
 Change = tuple[str, bool]  # what changes, and whether it breaks callers
 NUMERIC = ("number", "integer")

@@ -18,9 +18,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from .calibration import CalibratedClassifier, IntervalRegressor
-from .contract import Contract, Record
+from .contract import Contract
 from .engine.encoders import levels
 from .engine.forms import Sparse, as_sparse, named_columns
+from .field import Record
 
 _LINEAR = (LogisticRegression, LinearRegression, Ridge, RidgeCV, Lasso, ElasticNet)
 SHOWN_TERMS = 12  # terms of a text field that an explanation names; the rest is summed up

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from .contract import Field
+from .bodies import VERDICTS
 from .errors import Flaw, InvalidInput
+from .field import Field
 from .finding import SORTS
 from .prediction import DECISIONS, OPTIONS, SOURCES, timestamp
-from .schemas import VERDICTS, RecordSchema
+from .schemas import RecordSchema
 from .search import SCANNED
 
 

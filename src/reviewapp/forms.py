@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .contract import Field, Record
 from .dates import ISO_DATE
 from .errors import SHOWN_ERRORS, Flaw, pointer
+from .field import Field, Record
 from .samples import as_text
 
 RADIOS = 6  # a list of more choices than this is a drop-down list

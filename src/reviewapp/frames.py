@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .contract import Contract, Field, Record
+from .contract import Contract
+from .field import Field, Record
 
 MISSING = float("nan")
 

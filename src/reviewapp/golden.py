@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .adapter import ModelAdapter
-from .contract import Record
+from .field import Record
 from .prediction import differ
 from .release import Golden, Release
 from .samples import outside_record

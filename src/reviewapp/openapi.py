@@ -8,24 +8,14 @@ from typing import Any
 from apispec import APISpec
 
 from . import __version__, strictjson
+from .bodies import REFERENCE
 from .bulk import CSV_TYPE, NDJSON_TYPE
-from .contract import Contract, Field, Outcome
-from .explain import SHOWN_TERMS
+from .components import TEXT, Schema, components, member, ref
+from .contract import Contract
+from .field import Field
 from .finding import CURSOR
-from .policy import ACTIONS, METRICS, REASONS
-from .prediction import DECISIONS, OPTIONS, SOURCES
-from .release import COMPILED, NATIVE
 from .samples import csv_template, example_record
-from .schemas import BREAKING, MAX_BATCH, MAX_REASONS, MOVE_REASON, REASON, REFERENCE, VERDICTS, verdict_fields
 
-Schema = dict[str, Any]
-
-TEXT: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "number"}
-TIME: Schema = {"type": "string", "format": "date-time"}
-COUNT: Schema = {"type": "integer", "minimum": 0}
-NULLABLE_TEXT: Schema = {"type": ["string", "null"]}
-RELEASE_ID: Schema = {"name": TEXT, "version": {"type": "integer", "minimum": 1}, "digest": TEXT}
 _PROBLEMS = {  # status → when
     "400": "The body is not strict JSON, or the request cannot be read.",
     "401": "No token, or one that is unknown, expired or revoked.",
@@ -42,9 +32,6 @@ _PROBLEMS = {  # status → when
 }
 
 
-_ENGINE_FACTS = {"why": TEXT, "rows": COUNT, "largest_difference": NUMBER}
-
-
 def describe(contract: Contract, predict_options: Sequence[Field], list_options: Sequence[Field]) -> dict[str, Any]:
     """Return the document for a contract; the options are the query fields that the API reads."""
     spec = APISpec(
@@ -55,200 +42,11 @@ def describe(contract: Contract, predict_options: Sequence[Field], list_options:
         security=[{"bearer": []}],
     )
     spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
-    for name, schema in _schemas(contract).items():
+    for name, schema in components(contract).items():
         spec.components.schema(name, schema)
     _paths(spec, contract, predict_options, list_options)
     document: dict[str, Any] = spec.to_dict()
     return document
-
-
-def _schemas(contract: Contract) -> dict[str, Schema]:
-    standalone = ("$schema", "$id")
-    request = {key: value for key, value in contract.as_json().items() if key not in standalone}
-    option = {"type": "string", "enum": list(OPTIONS)}
-    prediction = {
-        "id": {"type": ["string", "null"], "format": "uuid", "description": "null on a dry run"},
-        "created_at": TIME,
-        "release": _ref("ReleaseId"),
-        "option": option,
-        "reference": NULLABLE_TEXT,
-        "output": _ref("Output"),
-        "decision": {"type": "string", "enum": list(DECISIONS)},
-        "reasons": {"type": "array", "items": {"type": "string", "enum": list(REASONS)}},
-        "warnings": {"type": "array", "items": _ref("Warning")},
-    }
-    extras = {"comparison": _ref("Comparison"), "explanation": _ref("Explanation")}
-    record = {
-        "input": {"type": ["object", "null"], "description": "What was asked; null once it was erased."},
-        "source": {"type": "string", "enum": list(SOURCES)},
-        "client": TEXT,
-        "request_id": TEXT,
-        "audit": {"type": "boolean", "description": "Drawn for a person to check, though it is automatic."},
-        "verdict": {"oneOf": [_ref("Verdict"), {"type": "null"}]},
-        "verdicts": {"type": "array", "items": _ref("Verdict")},
-    }
-    asked = ("id", "created_at", "release", "reference", "input", "source", "client", "request_id")
-    hidden = {name: (prediction | record)[name] for name in asked}
-    leased = {"blind": {"type": "boolean"}, "leased_until": TIME, "left": COUNT}
-    whole = prediction | {"output": _ref("RecordedOutput")} | record
-    reason = {MOVE_REASON.name: {**_member(MOVE_REASON), "minLength": 1, "allOf": [{"pattern": r"[^\s\u0085]"}]}}
-    return {
-        "Input": request,
-        "Output": contract.outcome.as_schema(),
-        "RecordedOutput": {"type": "object", "description": "The outcome of the release that answered."},
-        "PredictionRequest": _object({"input": _ref("Input")}, {"reference": _member(REFERENCE)}),
-        "BatchRequest": _object(
-            {"inputs": {"type": "array", "items": _ref("Input"), "minItems": 1, "maxItems": MAX_BATCH}}
-        ),
-        "Prediction": _object(prediction, extras),
-        "PredictionRecord": {
-            "description": "The whole story; of a record that the caller is about to judge blind, what was asked.",
-            "oneOf": [_object(whole, extras), _object(hidden | {"blind": {"const": True}})],
-        },
-        "QueueRecord": {
-            "description": "A record with its lease: the options are hidden until the verdict where it is blind.",
-            "oneOf": [_object(whole | leased, extras), _object(hidden | leased)],
-        },
-        "Waiting": _object(
-            {"left": COUNT, "with_others": COUNT, "by_reason": {"type": "object", "additionalProperties": COUNT}}
-        ),
-        "Predictions": _object({"predictions": {"type": "array", "items": _ref("Prediction")}}),
-        "BulkLine": {
-            "description": "A line of the answer to a file: one for each request in their order, and a summary last.",
-            "anyOf": [
-                _ref("Prediction"),
-                _object({"row": {"type": "integer", "minimum": 1}, "problem": _ref("Problem")}),
-                _object({"summary": _object(dict.fromkeys(("rows", "predictions", "problems"), COUNT))}),
-            ],
-        },
-        "PredictionPage": _object(
-            {"predictions": {"type": "array", "items": _ref("PredictionRecord")}, "next": NULLABLE_TEXT}
-        ),
-        "Comparison": _object({"option": option, "output": _ref("RecordedOutput")}),
-        "Explanation": _explanation(),
-        "Warning": _object({"pointer": TEXT, "code": TEXT, "detail": TEXT}),
-        "VerdictRequest": _verdict_request(contract.outcome),
-        "Verdict": _object(
-            {
-                "verdict": {"type": "string", "enum": [*VERDICTS, "withdrawn"]},
-                "reasons": {"type": "array", "items": TEXT},
-                "note": NULLABLE_TEXT,
-                "author": TEXT,
-                "created_at": TIME,
-                "blind": {"type": "boolean", "description": "Given before the options were shown."},
-            },
-            {"label": NULLABLE_TEXT, "value": NUMBER},
-        ),
-        "ReleaseId": _object(RELEASE_ID),
-        "Releases": _object(
-            {
-                "releases": {
-                    "type": "array",
-                    "items": _object(RELEASE_ID | {"active": {"type": "boolean"}, "built_at": TIME}),
-                }
-            }
-        ),
-        "ActiveRelease": _object(
-            RELEASE_ID
-            | {
-                "policy": {"type": "object"},
-                "evaluation": {"type": "object"},
-                "libraries": {"type": "object", "additionalProperties": TEXT},
-                "engine": _object({"kind": {"type": "string", "enum": [NATIVE, COMPILED]}}, _ENGINE_FACTS),
-                "problem": NULLABLE_TEXT,
-            }
-        ),
-        "MoveRequest": _object(reason),
-        "PromoteRequest": _object(reason, {BREAKING.name: _member(BREAKING)}),
-        "ReleaseEvent": _object(
-            RELEASE_ID
-            | {
-                "event": TEXT,
-                "reason": TEXT,
-                "actor": TEXT,
-                "created_at": TIME,
-                "breaking": {"type": "boolean", "description": "Whether any of the differences breaks callers."},
-                "differences": {"type": "array", "items": _ref("Difference")},
-            }
-        ),
-        "Difference": _object({"pointer": TEXT, "detail": TEXT, "breaking": {"type": "boolean"}}),
-        "Monitor": _monitor(),
-        "Problem": _object(
-            {"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "instance": TEXT,
-             "request_id": TEXT},
-            {
-                "errors": {
-                    "type": "array",
-                    "maxItems": 50,
-                    "items": _object(
-                        {"pointer": TEXT, "code": TEXT, "detail": TEXT}, {"allowed": {"type": "array", "items": TEXT}}
-                    ),
-                },
-                "error_count": {"type": "integer", "minimum": 1},
-            },
-        ),
-    }  # fmt: skip
-
-
-def _monitor() -> Schema:
-    share = {"type": "number", "minimum": 0, "maximum": 1}
-    unknown = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
-    interval = {"value": {**unknown, "description": "null: nothing was counted."}, "low": share, "high": share}
-    return _object(
-        {
-            "release": _ref("ReleaseId"),
-            "metric": _object(
-                {"name": {"type": "string", "enum": list(METRICS)}, **interval, "verdicts": COUNT, "wrong": COUNT,
-                 "drawn": {**COUNT, "description": "Automatic answers drawn by lot for a person to check."}}
-            ),
-            "trigger": _object(
-                {
-                    "state": {"type": "string", "enum": ["too_few_verdicts", "within_limit", "above_limit"],
-                              "description": "above_limit: it has fired, and stays so."},
-                    "limit": share,
-                    "confidence": share,
-                    "minimum_verdicts": COUNT,
-                    "evidence": {**NUMBER, "description": "The highest so far; it fires at `needed`."},
-                    "needed": NUMBER,
-                    "fired_at": {"type": ["integer", "null"], "description": "After how many verdicts it fired."},
-                    "action": {"type": "string", "enum": list(ACTIONS)},
-                }
-            ),
-            "referred": _object(
-                {"predictions": COUNT, **interval,
-                 "expected": {**unknown, "description": "What the evaluation says of the share to a person."},
-                 "moved": {"type": "boolean", "description": "The share differs by more than chance."}}
-            ),
-        }
-    )  # fmt: skip
-
-
-def _explanation() -> Schema:
-    term = _object({"term": TEXT, "contribution": NUMBER})
-    field = _object(
-        {"field": TEXT, "contribution": NUMBER},
-        {"terms": {"type": "array", "maxItems": SHOWN_TERMS, "items": term}, "other_terms": NUMBER},
-    )
-    return _object(
-        {
-            "method": {"type": "string", "enum": ["linear", "blanking"]},
-            "scale": {"type": "string", "enum": ["log-odds", "probability", "value"]},
-            "fields": {"type": "array", "items": field},
-        },
-        {"label": TEXT, "against": TEXT, "intercept": NUMBER},
-    )
-
-
-def _verdict_request(outcome: Outcome) -> Schema:
-    verdict, right, note = verdict_fields(outcome)
-    members = {right.name: _member(right), note.name: _member(note)}
-    members["reasons"] = {"type": "array", "items": _member(REASON), "maxItems": MAX_REASONS}
-    schema = _object({verdict.name: _member(verdict)}, members)
-    corrected = {"properties": {"verdict": {"const": "corrected"}}}
-    schema["if"] = corrected
-    schema["then"] = {"required": [right.name], "properties": {right.name: {"not": {"type": "null"}}}}
-    schema["else"] = {"properties": {right.name: {"type": "null"}}}
-    return schema
 
 
 def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], list_options: Sequence[Field]) -> None:
@@ -370,7 +168,7 @@ def _operation(
     if open_:
         operation["security"] = []
     if body is not None:
-        content = {"application/json": {"schema": _ref(body), "examples": {"one": {"value": example}}}}
+        content = {"application/json": {"schema": ref(body), "examples": {"one": {"value": example}}}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
@@ -387,14 +185,14 @@ def _bulk(contract: Contract, example: Any, predict_options: Sequence[Field]) ->
         "content": {
             CSV_TYPE: _file("A header of the contract's names in any order, perhaps `reference`, and rows.",
                             TEXT, csv_template(contract)),
-            NDJSON_TYPE: _file("A request on each line.", _ref("PredictionRequest"), line + "\n"),
+            NDJSON_TYPE: _file("A request on each line.", ref("PredictionRequest"), line + "\n"),
         },
     }  # fmt: skip
     operation["responses"]["200"] = {
         "description": "The answers in the order of the rows, streamed; a row with a mistake has its problem.",
         "content": {
             CSV_TYPE: _file("The columns sent, then those of the answer; `problem` says what is wrong.", TEXT),
-            NDJSON_TYPE: _file("A prediction or a problem on each line, and a summary last.", _ref("BulkLine")),
+            NDJSON_TYPE: _file("A prediction or a problem on each line, and a summary last.", ref("BulkLine")),
         },
     }
     return operation
@@ -406,7 +204,7 @@ def _file(description: str, schema: Schema, example: str | None = None) -> dict[
 
 
 def _response(description: str, media_type: str, name: str | None) -> dict[str, Any]:
-    schema = {"type": "object"} if name is None else _ref(name)
+    schema = {"type": "object"} if name is None else ref(name)
     return {"description": description, "content": {media_type: {"schema": schema}}}
 
 
@@ -417,7 +215,7 @@ _PATTERNS = {"cursor": f"^{CURSOR}$", "since": _TIME_PATTERN, "until": _TIME_PAT
 
 
 def _parameter(field: Field) -> dict[str, Any]:
-    schema = _member(field)
+    schema = member(field)
     if field.name in _PATTERNS:
         schema["pattern"] = _PATTERNS[field.name]
     schema["type"] = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
@@ -431,20 +229,3 @@ def _parameter(field: Field) -> dict[str, Any]:
         "description": schema.pop("description", ""),
         "schema": schema,
     }
-
-
-def _member(field: Field) -> Schema:
-    return {key: value for key, value in field.as_schema().items() if not key.startswith("x-reviewapp")}
-
-
-def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> Schema:
-    return {
-        "type": "object",
-        "properties": {**required, **(optional or {})},
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from .contract import Outcome, Record
+from .contract import Outcome
+from .field import Record
 from .release import ReleaseId
 
 SOURCES = ("api", "form", "upload", "bulk")

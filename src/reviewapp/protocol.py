@@ -24,7 +24,6 @@ from werkzeug.formparser import MultiPartParser
 from werkzeug.http import parse_options_header
 
 from . import strictjson
-from .contract import Field
 from .errors import (
     BODY_READ,
     REQUEST_ID,
@@ -38,6 +37,7 @@ from .errors import (
     as_problem,
     pointer,
 )
+from .field import Field
 from .schemas import RecordSchema
 from .stages import begin, stage
 

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .contract import Contract, Field
+from .contract import Contract
 from .errors import ContractError
+from .field import Field
 
 SIGNS = {"at_most": "is at most", "above": "is above", "is": "is", "is_not": "is not", "holds": "holds the word",
          "holds_not": "does not hold the word"}  # fmt: skip

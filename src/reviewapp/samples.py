@@ -15,8 +15,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from . import dates
-from .contract import Contract, Field, Record, Value
+from .contract import Contract
 from .errors import pointer
+from .field import Field, Record, Value
 from .schemas import MISSING, NOT_AN_OBJECT, NULL, UNKNOWN
 
 # Words with accents, other scripts, markup, quotes and an astral character: all of it is plain text to us.

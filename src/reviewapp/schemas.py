@@ -15,31 +15,19 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import marshmallow
 from marshmallow import ValidationError, fields
 
-from .contract import CONTROL_CHARACTER, NOTHING, Contract, Field, Outcome, Record, Value
+from .contract import Contract
 from .errors import Flaw, InvalidInput, pointer
+from .field import CONTROL_CHARACTER, NOTHING, Field, Record, Value
 from .stages import stage
 
-MAX_BATCH = 1000
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]+")
 _NUMBER_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEAN_TEXT = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-REFERENCE = Field(
-    name="reference",
-    kind="text",
-    title="Your own id",
-    description="Kept with the prediction; the list can be filtered by it.",
-    required=False,
-    nullable=True,
-    max_length=200,
-    example="ticket-4711",
-)
-VERDICTS = ("agree", "corrected", "disagree", "unsure")
 
 
 class Broken(Exception):
@@ -50,7 +38,6 @@ class Broken(Exception):
         self.flaw = Flaw("", code, detail, allowed)
 
 
-NOT_HERE = "not_allowed_here"
 MISSING = Flaw("", "missing", "This is required.")
 NULL = Flaw("", "null_not_allowed", "This may not be null.")
 UNKNOWN = Flaw("", "unknown_member", "The contract knows no member of this name.")
@@ -179,7 +166,7 @@ class _Flaws:
         return ValidationError([self.flaws[key]])
 
 
-class _Member(_Flaws, fields.Field[Value]):
+class Member(_Flaws, fields.Field[Value]):
     def __init__(self, field: Field, *, text: bool, missing: Sequence[str] = NOTHING, **kwargs: Any) -> None:
         if not field.required:
             kwargs["load_default"] = None
@@ -202,11 +189,11 @@ class _Member(_Flaws, fields.Field[Value]):
             raise ValidationError([error.flaw]) from None
 
 
-class _Object(_Flaws, fields.Nested):
+class ObjectOf(_Flaws, fields.Nested):
     pass
 
 
-class _List(_Flaws, fields.List[Any]):
+class ListOf(_Flaws, fields.List[Any]):
     """A list whose length is checked before its items are looked at: a body full of `{}` costs nothing."""
 
     def __init__(self, inner: Any, *, shortest: int, longest: int, **kwargs: Any) -> None:
@@ -221,17 +208,17 @@ class _List(_Flaws, fields.List[Any]):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-class _Schema(marshmallow.Schema):
+class Schema(marshmallow.Schema):
     error_messages = {"unknown": UNKNOWN, "type": NOT_AN_OBJECT}  # type: ignore[dict-item]  # noqa: RUF012
 
 
-def _flaws(errors: Mapping[Any, Any], parent: str) -> list[Flaw]:
+def flaws_of(errors: Mapping[Any, Any], parent: str) -> list[Flaw]:
     """Return the Flaws of marshmallow's nested error dictionary, each with its JSON pointer."""
     found: list[Flaw] = []
     for key, inside in sorted(errors.items(), key=_unknown_last):
         at = parent + pointer(key)
         if isinstance(inside, Mapping):
-            found += _flaws(inside, at)
+            found += flaws_of(inside, at)
             continue
         for flaw in inside:
             # marshmallow files "not an object" under the name _schema, which may be a column's name, too
@@ -252,8 +239,8 @@ class RecordSchema:
     def __init__(self, members: Sequence[Field], *, text: bool = False, missing: Sequence[str] = NOTHING) -> None:
         self.members = tuple(members)
         self.names = {f"f{i}": field.name for i, field in enumerate(members)}
-        body = {f"f{i}": _Member(field, text=text, missing=missing) for i, field in enumerate(members)}
-        self.type: type[_Schema] = type("Record", (_Schema,), dict(body))
+        body = {f"f{i}": Member(field, text=text, missing=missing) for i, field in enumerate(members)}
+        self.type: type[Schema] = type("Record", (Schema,), dict(body))
         self._schema = self.type()
         self._quick = [(one.name, one.required, one.nullable, body[f"f{i}"].check) for i, one in enumerate(members)]
 
@@ -266,7 +253,7 @@ class RecordSchema:
         try:
             return self.named(self._schema.load(value))
         except ValidationError as error:
-            raise InvalidInput(_flaws(error.messages_dict, parent)) from None
+            raise InvalidInput(flaws_of(error.messages_dict, parent)) from None
 
     def quick(self, value: Any) -> Record | None:
         """Return the checked record where nothing is odd, else None: `load` then says what is, or that nothing is."""
@@ -291,157 +278,6 @@ class RecordSchema:
     def named(self, loaded: Mapping[str, Any]) -> Record:
         """Return a loaded object under the contract's names, in the contract's order."""
         return {name: loaded[attribute] for attribute, name in self.names.items()}
-
-
-class _Envelope:
-    """A request body: an object around records."""
-
-    def __init__(self, members: Mapping[str, Any]) -> None:
-        self._schema = type("Envelope", (_Schema,), dict(members))()
-
-    @stage("validate")
-    def _load(self, body: Any) -> dict[str, Any]:
-        try:
-            loaded = self._schema.load(body)
-        except ValidationError as error:
-            raise InvalidInput(_flaws(error.messages_dict, "")) from None
-        return dict(loaded)
-
-
-class PredictionRequest(_Envelope):
-    """`{"input": {…}, "reference": "…"}`"""
-
-    def __init__(self, contract: Contract) -> None:
-        self._records, self._around = RecordSchema(contract.fields), RecordSchema((REFERENCE,))
-        super().__init__(
-            {"input": _Object(self._records.type, required=True), "reference": _Member(REFERENCE, text=False)}
-        )
-
-    @stage("validate")
-    def load(self, body: Any) -> tuple[Record, str | None]:
-        if type(body) is dict and "input" in body:
-            around = dict(body)
-            record, beside = self._records.quick(around.pop("input")), self._around.quick(around)
-            if record is not None and beside is not None:
-                return record, cast("str | None", beside["reference"])
-        loaded = self._load(body)
-        return self._records.named(loaded["input"]), loaded["reference"]
-
-
-class BatchRequest(_Envelope):
-    """`{"inputs": [{…}, …]}`, one to MAX_BATCH of them."""
-
-    def __init__(self, contract: Contract) -> None:
-        self._records = RecordSchema(contract.fields)
-        rows = _List(_Object(self._records.type), shortest=1, longest=MAX_BATCH, required=True)
-        super().__init__({"inputs": rows})
-
-    @stage("validate")
-    def load(self, body: Any) -> list[Record]:
-        rows = body.get("inputs") if type(body) is dict and len(body) == 1 else None
-        if type(rows) is list and 0 < len(rows) <= MAX_BATCH:
-            records = [record for record in map(self._records.quick, rows) if record is not None]
-            if len(records) == len(rows):
-                return records
-        return [self._records.named(row) for row in self._load(body)["inputs"]]
-
-
-REASON = Field(name="reasons", kind="text", max_length=100)
-NOTE = Field(
-    name="note", kind="text", title="Note", description="Why, in your own words.", required=False, nullable=True,
-    max_length=2000,
-)  # fmt: skip
-MAX_REASONS = 20
-
-
-def verdict_fields(outcome: Outcome) -> tuple[Field, Field, Field]:
-    """Return the members of a verdict: what is right is a label or a value, as the outcome says."""
-    verdict = Field(name="verdict", kind="category", title="Verdict", choices=VERDICTS)
-    if outcome.task == "classification":
-        right = Field(
-            name="label",
-            kind="category",
-            title="Right label",
-            choices=outcome.labels,
-            required=False,
-            nullable=True,
-        )
-    else:
-        right = Field(
-            name="value", kind="number", title="Right value", unit=outcome.unit, required=False, nullable=True,
-            minimum=outcome.minimum, maximum=outcome.maximum,
-        )  # fmt: skip
-    return verdict, right, NOTE
-
-
-class VerdictRequest(_Envelope):
-    """`{"verdict": …, "label"|"value": …, "reasons": […], "note": …}`; text mode reads the page's form."""
-
-    def __init__(self, outcome: Outcome, *, text: bool = False) -> None:
-        self._right = verdict_fields(outcome)[1]
-        members: dict[str, Any] = {field.name: _Member(field, text=text) for field in verdict_fields(outcome)}
-        members["reasons"] = _List(
-            _Member(REASON, text=text), shortest=0, longest=MAX_REASONS, load_default=list, allow_none=False
-        )
-        super().__init__(members)
-
-    def load(self, body: Any) -> dict[str, Any]:
-        """Return verdict, label or value, reasons and note; a correction says what is right, nothing else does."""
-        loaded, right = self._load(body), self._right
-        if loaded["verdict"] == "corrected" and loaded[right.name] is None:
-            detail = f"A correction says the right {right.name}."
-            raise InvalidInput([Flaw(pointer(right.name), MISSING.code, detail, right.choices)])
-        if loaded["verdict"] != "corrected" and loaded[right.name] is not None:
-            detail = f"Only the verdict 'corrected' takes a {right.name}."
-            raise InvalidInput([Flaw(pointer(right.name), NOT_HERE, detail)])
-        return loaded
-
-
-MOVE_REASON = Field(
-    name="reason", kind="text", title="Reason", max_length=500, description="Why; kept in the release log."
-)
-
-
-BREAKING = Field(
-    name="breaking", kind="boolean", title="Callers are ready for this", required=False, nullable=True,
-    description="Needed where the contract changes in a way that breaks callers.",
-)  # fmt: skip
-
-
-class MoveRequest(_Envelope):
-    """`{"reason": …}` of a roll-back; text mode reads the page's form."""
-
-    def __init__(self, *, text: bool = False) -> None:
-        super().__init__({MOVE_REASON.name: _Member(MOVE_REASON, text=text)})
-
-    def load(self, body: Any) -> str:
-        return _said(self._load(body)["reason"])
-
-
-class PromoteRequest(_Envelope):
-    """`{"reason": …, "breaking": true}` of a promotion; text mode reads the page's form."""
-
-    def __init__(self, *, text: bool = False) -> None:
-        super().__init__({field.name: _Member(field, text=text) for field in (MOVE_REASON, BREAKING)})
-
-    def load(self, body: Any) -> tuple[str, bool]:
-        """Return the reason, and whether the callers are ready; left out or null they are not."""
-        loaded = self._load(body)
-        return _said(loaded["reason"]), bool(loaded["breaking"])
-
-
-def _said(reason: str) -> str:
-    if not reason.strip():
-        raise InvalidInput([Flaw(pointer("reason"), MISSING.code, "A reason is needed; it is kept in the log.")])
-    return reason
-
-
-# Each is compiled once: a contract or an outcome lives as long as its release is loaded.
-prediction_request = lru_cache(maxsize=8)(PredictionRequest)
-batch_request = lru_cache(maxsize=8)(BatchRequest)
-verdict_request = lru_cache(maxsize=8)(VerdictRequest)
-move_request = lru_cache(maxsize=2)(MoveRequest)
-promote_request = lru_cache(maxsize=2)(PromoteRequest)
 
 
 @lru_cache(maxsize=8)

@@ -6,7 +6,7 @@ import pprint
 import shlex
 
 from . import strictjson
-from .contract import Record
+from .field import Record
 
 ROUTE = "/api/v1/predictions"
 TOKEN = "$TOKEN"  # noqa: S105 (the name of a variable of the shell)

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .contract import Contract, Field, Record, Value
+from .contract import Contract
 from .errors import pointer
+from .field import Field, Record, Value
 from .marking import Piece, mark, shortened
 from .policy import LOW_CONFIDENCE, OPTIONS_DISAGREE, OUTSIDE_SEEN, WIDE_INTERVAL, Policy
 from .prediction import Prediction, differ

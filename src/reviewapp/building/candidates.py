@@ -24,8 +24,9 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from ..contract import Contract, Field
+from ..contract import Contract
 from ..errors import UsageError
+from ..field import Field
 from ..transformers import DayParts, Topics, Words
 
 MANY_CLASSES = 20  # above, boosted trees take minutes: one tree a class and round

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapter import ModelAdapter
-from ..contract import Record
 from ..evaluation import figures, figures_by_label, figures_of_values, mean_interval, wilson
+from ..field import Record
 from ..policy import choose_threshold
 from ..release import Release
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..contract import CONTROL_CHARACTER, INT64_MAX, NOTHING, OPEN_CATEGORY_LENGTH, Contract, Field, Outcome
+from ..contract import Contract, Outcome
 from ..errors import UsageError
+from ..field import CONTROL_CHARACTER, INT64_MAX, NOTHING, OPEN_CATEGORY_LENGTH, Field
 from ..schemas import from_text
 from ..transformers import READ
 from .kinds import FEW_VALUES, Kind, is_number, kind_of, looks_like_codes, named_kind, sorted_values

@@ -10,8 +10,8 @@ from itertools import pairwise
 from statistics import mean
 
 from .. import dates
-from ..contract import INT64_MAX, INT64_MIN
 from ..errors import UsageError
+from ..field import INT64_MAX, INT64_MIN
 
 CLOSED_CHOICES = 30  # a list of more values is left open
 CLOSED_TIMES = 10  # how often each value of a closed list occurs at least

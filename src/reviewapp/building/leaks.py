@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from ..contract import Contract, Field, Record
+from ..contract import Contract
+from ..field import Field, Record
 
 ROWS = 3000  # so many are looked at
 FOLDS = 3

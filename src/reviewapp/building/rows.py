@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..contract import Contract, Field, Record, Value
+from ..contract import Contract
 from ..errors import UsageError
+from ..field import Field, Record, Value
 from ..schemas import NULL, Broken, checker, from_text
 from .oddities import rows_in_words
 from .table import Cells, Table

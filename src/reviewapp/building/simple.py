@@ -22,7 +22,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from .. import dates
 from ..calibration import margin
-from ..contract import Contract, Field, Record
+from ..contract import Contract
+from ..field import Field, Record
 from ..frames import to_frame
 from ..rulelist import KNOWN, Condition, ListedRule, RuleList
 

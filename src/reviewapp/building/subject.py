@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import strictjson
-from ..contract import Contract, Outcome, Record
+from ..contract import Contract, Outcome
 from ..errors import ContractError, NotJSON, UsageError
+from ..field import Record
 from ..schemas import Broken, checker
 from . import given
 from .infer import Asked, ColumnReport, check_columns, default_name, infer

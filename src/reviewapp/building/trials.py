@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from .. import dates
-from ..contract import Contract, Field, Record, Value
+from ..contract import Contract
 from ..errors import UsageError
+from ..field import Field, Record, Value
 from ..frames import to_frame
 from .given import METHODS, said
 from .kinds import sorted_values

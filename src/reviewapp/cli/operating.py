@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from .. import backup as backups
-from .. import ledgerfile
+from .. import ledgerfile, restoring
 from ..accounts import ROLES
 from ..config import load_settings
 from ..doctor import WRONG, Case, examine
@@ -150,7 +150,7 @@ def restore(file: Path, replace: bool) -> None:
     end_tidily()
     parts = _parts()
     hold_instance(parts.settings)
-    found, aside = backups.restore(file, parts.settings, parts.store.path, replace=replace)
+    found, aside = restoring.restore(file, parts.settings, parts.store.path, replace=replace)
     say(f"Restored what was kept at {found.made_at}: {found.in_words()}.")
     for path in aside:
         say(f"What was here before lies in {path}.")

@@ -16,7 +16,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-from ..contract import Value
+from ..field import Value
 from ..transformers import DayParts, Topics, Words, as_texts
 from .forms import Cells, Dense, Form, NotCompiled, Sparse, Step, Sums, columns_of, dense, is_nan, one_block
 

@@ -25,7 +25,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from ..contract import Value
+from ..field import Value
 from ..transformers import DayParts, Topics, Words
 from .encoders import counts, days, directions, one_hot, ordinal, tfidf, topics, weights, words
 from .forms import (

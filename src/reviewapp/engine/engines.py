@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from sklearn.compose import ColumnTransformer
 
-from ..contract import Contract, Record
+from ..contract import Contract
+from ..field import Record
 from ..frames import to_frame
 from .encoding import step_of
 from .forms import Cells, Dense, NotCompiled, Sparse, as_sparse

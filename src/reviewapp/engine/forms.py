@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ..contract import Record, Value
+from ..field import Record, Value
 
 Dense = NDArray[np.float64]  # shape (rows, columns)
 LISTED_ROWS = 8  # up to so many rows, lists are faster than arrays

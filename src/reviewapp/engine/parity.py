@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..contract import Contract, Field, Record, Value
+from ..contract import Contract
+from ..field import Field, Record, Value
 from ..release import COMPILED, NATIVE, EngineChoice, Release
 from ..samples import valid_record
 from ..transformers import READ

@@ -15,10 +15,11 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from ..contract import Contract, Record
+from ..bodies import MAX_BATCH, prediction_request
+from ..contract import Contract
 from ..errors import InvalidInput, UsageError
+from ..field import Record
 from ..samples import example_record
-from ..schemas import MAX_BATCH, prediction_request
 from .outcomes import PREDICT, same_output
 from .running import TEST, Trial
 from .stated import FILLED, differ, read_stated

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..building.subject import parts_of
 from ..building.table import read_table
-from ..contract import Record
 from ..errors import UsageError
+from ..field import Record
 from ..release import Release
 from ..triage import build as triage
 from .pack import TABLE

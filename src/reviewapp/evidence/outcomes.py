@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..bodies import MAX_BATCH, verdict_fields
 from ..contract import Contract
 from ..samples import broken_requests, example_record, valid_record
-from ..schemas import MAX_BATCH, verdict_fields
 from .running import TEST, Answer, Trial
 from .tables import Column, Row, Table, key
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import Record
+from ..field import Record
 from .running import TEST, Subject
 
 SMALLEST = 30  # rows of a slice, below which a share says nothing

@@ -21,9 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from .. import release as releases
 from ..building.figures import evaluate, own_threshold
-from ..contract import Contract, Field, Outcome
+from ..contract import Contract, Outcome
 from ..engine.parity import with_engine
 from ..evaluation import figures
+from ..field import Field
 from ..frames import to_frame
 from ..golden import with_golden
 from ..policy import Policy, RollbackRule, choose_threshold

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from ..contract import Record
+from ..field import Record
 
 LABELS = ("billing", "access", "bug", "outage", "feature", "other")
 SHARES = {"billing": 0.40, "access": 0.25, "bug": 0.16, "feature": 0.11, "other": 0.07, "outage": 0.01}

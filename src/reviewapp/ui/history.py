@@ -10,16 +10,17 @@ from flask import Response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from .. import lookups
-from ..contract import Contract, Field
+from ..bodies import verdict_fields, verdict_request
+from ..contract import Contract
 from ..errors import Flaw, InvalidInput, NotReady, ReleaseRefused
 from ..export import KINDS, export
+from ..field import Field
 from ..filters import FILTERS, SORT, to_export
 from ..finding import SORTS
 from ..forms import Input, Mistake, inputs, mistakes, typed
 from ..parts import parts
 from ..prediction import Prediction
 from ..protocol import query_texts, read_choices, stream, wants_json
-from ..schemas import verdict_fields, verdict_request
 from ..security import client, needs
 from ..wording import SORT_WORDS, Story, answered, excerpt, how_sure
 from .base import Json, done, page, show, show_mistakes, ui

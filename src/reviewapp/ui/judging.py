@@ -9,12 +9,12 @@ from flask import request
 
 from .. import lookups, snippets
 from ..adapter import difference
-from ..contract import Record
+from ..bodies import verdict_fields
 from ..errors import Flaw, ModelBroken, NotReady
+from ..field import Record
 from ..forms import Input, Mistake, control_names, inputs, mistakes
 from ..parts import parts
 from ..prediction import Call, Prediction
-from ..schemas import verdict_fields
 from ..security import client
 from ..wording import VERDICT_WORDS, Story, tell
 

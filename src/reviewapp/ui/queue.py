@@ -11,6 +11,7 @@ from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from .. import lookups
+from ..bodies import NOT_HERE, NOTE, verdict_fields, verdict_request
 from ..desk import Lease, Waiting
 from ..errors import Conflict, Flaw, InvalidInput, pointer
 from ..forms import Input, Mistake, inputs, mistakes, typed
@@ -18,7 +19,6 @@ from ..parts import parts
 from ..prediction import Prediction, utcnow
 from ..protocol import read_choices, wants_json
 from ..reviews import rejects
-from ..schemas import NOT_HERE, NOTE, verdict_fields, verdict_request
 from ..security import client, needs
 from ..wording import WAITING, Story, answered, how_sure
 from .base import Json, done, page, show, show_mistakes, ui

@@ -12,9 +12,10 @@ from typing import Any
 from flask import send_from_directory
 from flask.typing import ResponseReturnValue
 
-from ..contract import Contract, Field, Record
+from ..contract import Contract
 from ..errors import NotFound, UsageError
 from ..evidence.pack import SOAK, TABLE, Pack, changed_files, folder_of, soak_of
+from ..field import Field, Record
 from ..forms import limits_in_words
 from ..parts import parts
 from ..release import ReleaseId

@@ -10,6 +10,7 @@ from flask import url_for
 from flask.typing import ResponseReturnValue
 
 from .. import lookups
+from ..bodies import BREAKING, MOVE_REASON, move_request, promote_request
 from ..difference import Difference
 from ..errors import BreakingChange, Conflict, Flaw, InvalidInput, NotReady, ReleaseRefused, ReviewappError, pointer
 from ..filters import option
@@ -18,7 +19,6 @@ from ..parts import parts
 from ..protocol import read_form, read_query
 from ..registry import BREAKING_CHANGE, ReleaseEvent, by_version, way_back
 from ..release import Release, ReleaseId, read_evaluation, read_policy
-from ..schemas import BREAKING, MOVE_REASON, move_request, promote_request
 from ..security import client, needs
 from ..wording import MEASURES, automatic_rule, measured
 from .base import Json, done, page, show, show_mistakes, ui

@@ -14,8 +14,9 @@ from flask.typing import ResponseReturnValue
 
 from .. import lookups
 from ..adapter import ModelAdapter
-from ..contract import Contract, Record
+from ..contract import Contract
 from ..errors import Conflict, Flaw, InvalidInput, NotFound
+from ..field import Record
 from ..filters import option
 from ..forms import Input, Mistake, as_typed, inputs, mistakes, typed
 from ..parts import parts

@@ -9,14 +9,16 @@ from flask.typing import ResponseReturnValue
 
 from .. import lookups
 from ..adapter import ModelAdapter
-from ..contract import Contract, Field, Record, Value
+from ..bodies import prediction_request
+from ..contract import Contract
 from ..errors import Flaw, InvalidInput, NotFound, pointer
+from ..field import Field, Record, Value
 from ..filters import option
 from ..forms import Input, Mistake, as_typed, control_names, inputs, mistakes, typed
 from ..parts import parts
 from ..prediction import Call, Prediction
 from ..protocol import read_form, read_query, request_id
-from ..schemas import MISSING, RecordSchema, form_schema, prediction_request
+from ..schemas import MISSING, RecordSchema, form_schema
 from ..security import client, needs
 from ..wording import Change, Story, answered, how_sure, tell, tell_change
 from .base import Json, page, show, show_mistakes, ui
