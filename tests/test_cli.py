@@ -1,5 +1,6 @@
 """The command: one clear sentence where something is wrong, the promised exit codes, nothing half-written."""
 
+import errno
 import json
 import os
 import re
@@ -59,6 +60,39 @@ def run(tmp_path: Path, releases_root: Path, monkeypatch: pytest.MonkeyPatch) ->
 def built_before(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `build` write the release of this session, for tests of what comes after it."""
     monkeypatch.setattr(cli.building.triage, "build", lambda root, progress: releases.write(release, root))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b cannot be used: No space left on device."),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "A file or a folder cannot be used: No space left on device.",
+        ),
+        (OSError("odd"), "A file or a folder cannot be used: odd."),
+    ],
+)
+def test_what_the_system_refuses_a_command_is_one_sentence(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.building.triage, "build", refused)
+    shown = run("build")
+    assert (shown.exit_code, shown.stderr.splitlines()[-1]) == (1, f"reviewapp: {said}")
+
+
+def test_a_reader_that_has_gone_ends_a_command_in_silence(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(cli.reading, "_parts", broken)
+    shown = run("monitor")
+    assert (shown.exit_code, shown.output) == (1, "")
 
 
 def test_help_names_every_command(run: Callable[..., Result]) -> None:

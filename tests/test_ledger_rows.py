@@ -1,5 +1,6 @@
 """The rows that the ledger leaves, pinned whole, and the sentences with which it refuses."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, Table, insert, select
 
 from reviewapp import ledger as ledgers
-from reviewapp.errors import Conflict, KeyReused, NotFound, UsageError
+from reviewapp.errors import Conflict, KeyReused, NotFound, StoreBusy, UsageError
 from reviewapp.ledger import KEY_LIFE, Ledger
 from reviewapp.prediction import Call, IdempotencyKey, Prediction, timestamp
 from reviewapp.release import ReleaseId
@@ -104,6 +105,21 @@ def test_a_retry_that_cannot_be_answered_is_told_why(ledger: Ledger, store: Stor
     assert held.value.detail == "The first request with this Idempotency-Key is still under way; ask again."
     assert held.value.retry_after == 1
     assert Path(f"{store.path}.locks").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_of_locks_that_cannot_be_used_is_said_and_nothing_is_recorded(ledger: Ledger, store: Store) -> None:
+    Path(f"{store.path}.locks").mkdir()
+    with pytest.raises(StoreBusy, match="file of locks beside the ledger cannot be used: Is a directory"):
+        ledger.claim(KEY).__enter__()
+    assert rows(store, idempotency_keys) == []
+
+
+def test_a_child_that_is_forked_while_its_parent_holds_a_key_does_not_believe_it_has_it(ledger: Ledger) -> None:
+    with ledger.claim(KEY):
+        child = os.fork()
+        if child == 0:
+            os._exit(len(ledger._locks._held))
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_verdict_is_one_row_and_so_is_the_one_that_takes_it_back(ledger: Ledger, store: Store, clock: Clock) -> None:

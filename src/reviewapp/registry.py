@@ -227,14 +227,13 @@ class Registry:
         pointer, target = self._roll_back()
         return self._move("rolled_back", target, pointer, reason, actor, breaking=True)
 
-    def _promotion(self, version: int) -> tuple[ReleaseId | None, ReleaseId]:
-        """Return the live release and the one that `version` names; raise NotFound."""
+    def _promotion(self, version: int) -> tuple[ReleaseId, ReleaseId]:
+        """Return the live release (`add` made one live if there is any) and what `version` names; raise NotFound."""
         events = self.events()
         known = by_version(events)
         if version not in known:
             raise NotFound(f"There is no release with version {version}.")
-        way = way_back(events)
-        return way[-1] if way else None, known[version]
+        return way_back(events)[-1], known[version]
 
     def _roll_back(self) -> tuple[ReleaseId, ReleaseId]:
         way = way_back(self.events())
@@ -242,10 +241,8 @@ class Registry:
             raise Conflict("There is no earlier release to roll back to.")
         return way[-1], way[-2]
 
-    def _differences(self, pointer: ReleaseId | None, contract: Contract) -> tuple[Difference, ...]:
+    def _differences(self, pointer: ReleaseId, contract: Contract) -> tuple[Difference, ...]:
         """Return what changes from the live contract; nothing where that cannot be read: it must hold nobody up."""
-        if pointer is None:
-            return ()
         try:
             live = self._contract(pointer)
         except ReleaseRefused:
@@ -253,7 +250,7 @@ class Registry:
         return differences(live, contract)
 
     def _move(
-        self, kind: str, target: ReleaseId, pointer: ReleaseId | None, reason: str, actor: str, breaking: bool
+        self, kind: str, target: ReleaseId, pointer: ReleaseId, reason: str, actor: str, breaking: bool
     ) -> ReleaseEvent:
         if not reason.strip():
             raise UsageError("A reason is needed; it is kept in the release log.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 from importlib import import_module
 from typing import Any
@@ -35,6 +36,12 @@ class _Group(click.Group):
         except ReviewappError as error:
             say(f"reviewapp: {error.detail}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:  # a disk that is full, a folder that may not be written
+            if error.errno == errno.EPIPE:
+                raise  # whoever reads has gone: click ends in silence
+            where = error.filename or "A file or a folder"
+            say(f"reviewapp: {where} cannot be used: {error.strerror or error}.", err=True)
+            ctx.exit(ReviewappError.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
