@@ -3,7 +3,7 @@
 The memory of a worker is what it shares with nobody (`Private_*` of smaps_rollup). Its growth is the slope of a line by
 least squares through it against the requests that all workers have answered by then, of which each has about an equal
 share: every request has a connection of its own, since one that is kept stays with its worker. The first part is left
-out: threads begin, their caches of the ledger fill (SQLite: 2 MB for each connection), both releases are loaded.
+out: threads begin, their connections to the ledger open, both releases are loaded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .instances import served, signed_in
 
 SEEDS = (12,)
 SECONDS, MOVES = 900.0, 100
-CLIENTS = 16  # as many as two workers have threads, each of which takes its own 2 MB of the ledger into memory
+CLIENTS = 16  # as many as two workers have threads
 SHORT_SECONDS, SHORT_MOVES = 8.0, 2
 WARM_UP = 0.34  # the part of the time that is left out
 GROWTH = 1.0  # MB for each 10,000 requests that a worker answered

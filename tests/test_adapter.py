@@ -1,6 +1,8 @@
 """The adapter answers with checked outputs, hands them to its sinks first, and alike for one row and for many."""
 
+import gc
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -108,6 +110,18 @@ def test_an_answer_that_no_sink_kept_is_not_given() -> None:
 
     with pytest.raises(RuntimeError, match="no disk"):
         adapter([0.5, 0.5], sinks=[failing]).predict([RECORD], Call())
+
+
+def test_an_adapter_that_nobody_uses_any_more_is_gone_at_once() -> None:
+    used = adapter([0.25, 0.75])
+    used.predict([RECORD], Call())
+    there = ref(used)
+    gc.disable()
+    try:
+        del used
+        assert there() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

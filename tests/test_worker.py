@@ -378,3 +378,24 @@ def test_what_is_no_request_is_refused_as_a_problem_that_repeats_nothing_of_it(s
         assert b"Content-Type: application/problem+json" in said
         assert (json.loads(body)["status"], json.loads(body)["type"]) == (status, f"/problems/{kind}")
         assert b"evil" not in answer
+
+
+def test_large_pieces_of_memory_go_back_to_the_system_once_they_are_freed() -> None:
+    """glibc takes the second one from a heap, for the first was freed; what is mapped is in no heap."""
+    program = """
+import ctypes, sys
+from reviewapp.worker import LARGE, return_large_pieces
+if sys.argv[1] == "returned":
+    return_large_pieces()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+libc.free(libc.malloc(ctypes.c_size_t(16 * LARGE)))
+kept = ctypes.string_at(libc.malloc(ctypes.c_size_t(8 * LARGE)) - 8, 8)  # the size of the piece; bit 1: it is mapped
+print(bool(kept[0] & 2))
+"""
+    mapped = [
+        subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True).stdout.strip()
+        for how in ("as it is", "returned")
+    ]
+    assert mapped == ["False", "True"]

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
+from weakref import proxy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,10 @@ class ModelAdapter:
         self._engines: dict[str, Engine] = dict(self._native)
         self._linear = LinearParts.of(release.model)
         self._encoder: Encoder | None = None
-        self._joined = Joined(self._answer, most=JOINED_ROWS, size=_rows, alike=(StoreBusy, StoreFull))
+        me: ModelAdapter = proxy(self)  # else it would refer to itself, and stay when its release was replaced
+        self._joined = Joined(
+            lambda _, asked: me._answer(asked), most=JOINED_ROWS, size=_rows, alike=(StoreBusy, StoreFull)
+        )
         self._regression = self.contract.outcome.task == "regression"
         if release.engine.kind == COMPILED:
             self._compile()
@@ -97,7 +101,7 @@ class ModelAdapter:
             self.keep(made, call)
         return made
 
-    def _answer(self, _: Any, asked: Sequence[_Asked]) -> list[list[Prediction]]:
+    def _answer(self, asked: Sequence[_Asked]) -> list[list[Prediction]]:
         answered = self._make(asked)
         for sink in self._sinks:
             sink(answered)

@@ -15,12 +15,16 @@ read, so that the thread finds a body that breaks off.
 A connection costs a descriptor. A worker leaves some for everything else, and where there is none it takes nothing new
 for a moment; gunicorn's own would end, with all it had under way.
 
+Large pieces of memory go back to the system once they are freed. glibc would soon take them from its heaps, one for
+nearly each thread, whose holes it keeps: a worker would grow for days.
+
 What cannot be read as a request is refused in the form of every other error, without a word of what was sent.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import gc
 import os
@@ -55,6 +59,8 @@ LEAVE_SECONDS = 10.0  # that a worker with a stuck request gives the others
 HUNG_UP_SECONDS = 5.0  # in which a thread notices that its client was hung up on
 LOOK_SECONDS = 0.25  # from one look at all requests to the next
 STOOD_STILL = 5.0  # seconds without a look: the worker was stopped as a whole, and no request is to blame
+LARGE = 128 << 10  # bytes; where glibc begins, too, and then goes up
+M_MMAP_THRESHOLD = -3  # of malloc.h
 OTHER_FILES = 200  # descriptors that are not for connections: the ledger's, the release's, those of threads that wait
 FULL_SECONDS, FULL_AGAIN = 0.5, 60.0  # without a new connection where no descriptor is left; until that is logged again
 
@@ -100,6 +106,7 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
         With all the libraries loaded, one such search stops all threads of the worker for 150 ms.
         """
+        return_large_pieces()
         super().load_wsgi()
         self._app: Any = self.wsgi
         self.wsgi: Any = self._answer
@@ -291,6 +298,13 @@ class _Asked:
 def _waits_for_a_body(connection: Any) -> bool:
     """Whether a thread does: it has set a time for that (protocol.read_body)."""
     return connection.gettimeout() is not None
+
+
+def return_large_pieces() -> None:
+    """Have what is LARGE go back to the system whenever it is freed, where the library is glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def _files() -> int:
