@@ -24,7 +24,9 @@ from .load import Load, whole
 
 CONNECTIONS = 16
 BACK = 1.0  # seconds after the end of a fault in which the first request is recorded again
-READY = 2.0  # seconds in which /readyz has said so
+# Seconds in which /readyz has said so: it may first wait for a thread, all of which wait 1.5 s for the lock, and then
+# for half a second at its own turn and a little at the one that all processes share.
+READY = 2.5
 READ = 3.5  # and a read or a page has been answered, all threads being busy with what waits
 LOG = 21 << 20  # bytes of the write-ahead log once nobody reads any more; the checkpoint's 4,000 pages, and some more
 READS = "/livez", "/api/v1/predictions?limit=1", "/api/v1/releases/active", "/history"
