@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 import zipfile
@@ -247,6 +248,18 @@ def test_a_folder_that_vanishes_meanwhile_is_refused(
     monkeypatch.setattr(manifest, "read_manifest", vanishes)
     with pytest.raises(ReleaseRefused, match="The folder cannot be read: No such file"):
         check_files(folder)
+
+
+def test_each_file_of_a_folder_is_held_against_its_digest_and_named(folder: Path, release: Release) -> None:
+    whole = check_files(folder, release.id.digest)
+    assert whole["digest"] == release.id.digest
+    for name in whole["files"]:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ReleaseRefused, match=f"^{re.escape(name)} was changed after the release was made"):
+            check_files(folder, release.id.digest)
+        (folder / name).write_bytes(content)
+    assert check_files(folder, release.id.digest) == whole
 
 
 def test_a_disk_that_fails_is_said_as_what_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
