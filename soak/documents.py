@@ -22,7 +22,7 @@ from .instances import served, signed_in
 
 SEEDS = (1, 2, 3)
 CASES, SHORT = 50_000, 5_000  # at least so many, of all seeds
-EXAMPLES, SHORT_EXAMPLES = 600, 55  # of an operation, with one seed; boundaries and chains come on top
+EXAMPLES, SHORT_EXAMPLES = 1100, 55  # of an operation, with one seed; boundaries and chains come on top
 SLOWEST, SHORT_SLOWEST = 2.0, 20.0  # seconds; the short form runs where much else does
 
 # What a check is about, as the figures say it. Any other is of what the document promises, too.
