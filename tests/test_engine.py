@@ -292,7 +292,7 @@ def test_compiled_native_alone_in_a_batch_and_met_are_the_same_answer(
         else:
             np.testing.assert_array_equal(alone, compiled.figures(rows))
         for adapter in adapters:
-            met = adapter._answer(None, [(some, Call()) for some in (rows[:2], rows[2:])])
+            met = adapter._answer([(some, Call()) for some in (rows[:2], rows[2:])])
             assert [made.output for answered in met for made in answered] == adapter.outputs("model", rows)
 
     check()
