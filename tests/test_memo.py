@@ -107,10 +107,13 @@ def test_the_memo_speaks_of_the_soak_once_all_of_it_was_measured_in_full(pack: P
     template = (MEMO / "memo.md.j2").read_text(encoding="utf-8")
 
     def memo(*measured: tuple[str, str]) -> str:
-        columns = [key("row", "Row"), Column("reached", "Reached"), Column("form", "Form")]
-        rows = [{"row": str(n), "reached": reached, "form": form} for n, (reached, form) in enumerate(measured)]
-        tables = {**pack.tables, "reliability": Table("reliability", "", "", columns, rows)}
-        return render(template, replace(pack, tables=tables))
+        soak = {}
+        for name, said, values in zip(
+            ("reliability", "runs"), ("reached", "form"), zip(*measured, strict=True), strict=True
+        ):
+            lines = [{"row": str(n), said: value} for n, value in enumerate(values)]
+            soak[name] = Table(name, "", "", [key("row", "Row"), Column(said, said)], lines)
+        return render(template, replace(pack, tables={**pack.tables, **soak}))
 
     spoken = memo(("yes", "full"), ("yes", "full"))
     assert "All of it holds: 2 figures are what they must be." in spoken

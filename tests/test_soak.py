@@ -103,16 +103,21 @@ def test_a_row_run_alone_replaces_only_its_own_lines(rows: Any, tmp_path: Path) 
     assert command.main(["3", "--short", *output]) == 1
     assert list(changed_files(tmp_path / "out")) == []
     table = Pack.read(tmp_path / "out")
-    lines = table.table("reliability").rows
-    assert [(one["row"], one["what"], one["measured"], one["reached"], one["form"]) for one in lines] == [
-        (3, "acknowledged answers lost", "4", "NO", "short"),
-        (8, "the longest gap", "0.30 s", "yes", "full"),
+    lines, runs = table.table("reliability").rows, table.table("runs").rows
+    assert [(one["row"], one["what"], one["measured"], one["reached"]) for one in lines] == [
+        (3, "acknowledged answers lost", "4", "NO"),
+        (8, "the longest gap", "0.30 s", "yes"),
     ]
+    assert [(one["row"], one["form"]) for one in runs] == [(3, "short"), (8, "full")]
     digest = pack.source_digest(ROOT).removeprefix("sha256:")
-    assert all(digest.startswith(one["source"]) and len(one["source"]) == 12 for one in lines)
+    assert all(digest.startswith(one["source"]) and len(one["source"]) == 12 for one in runs)
     assert table.manifest["seeds"] == {"3": "7 8", "8": "7 8"}
     assert table.manifest["quick"] is True
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "reliability.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "manifest.json",
+        "reliability.csv",
+        "runs.csv",
+    ]
 
 
 def test_a_table_that_was_changed_by_hand_is_not_added_to(rows: Any, capsys: Any, tmp_path: Path) -> None:
