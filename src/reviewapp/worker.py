@@ -58,6 +58,7 @@ BODY_SECONDS, BODY_RATE = 30.0, 50_000  # that its body may take, and a second m
 LEAVE_SECONDS = 10.0  # that a worker with a stuck request gives the others
 HUNG_UP_SECONDS = 5.0  # in which a thread notices that its client was hung up on
 LOOK_SECONDS = 0.25  # from one look at all requests to the next
+OTHERS_FIRST = 0.05  # in which a worker whose threads are all busy leaves a new connection to one that has a free one
 STOOD_STILL = 5.0  # seconds without a look: the worker was stopped as a whole, and no request is to blame
 LARGE = 128 << 10  # bytes; where glibc begins, too, and then goes up
 M_MMAP_THRESHOLD = -3  # of malloc.h
@@ -89,6 +90,7 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._looked = self._awake_since = 0.0
         self._leaves_by: float | None = None
         self._full_until = self._full_said = -FULL_AGAIN
+        self._full_since = 0.0  # when the last free thread was taken
         self._most = min(int(self.cfg.worker_connections), max(_files() - OTHER_FILES, int(self.cfg.threads) + 1))
         self.max_keepalived = self._most - int(self.cfg.threads)
 
@@ -156,9 +158,21 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         Else those that are kept alive would pass the threads on to each other for as long as they like.
         """
         super().finish_request(conn, fs)
-        if not self._accepting and self.alive and self.nr_conns < self._most:
-            for listener in self.sockets:
-                self.accept(listener)
+        if self._accepting or not self.alive or self.nr_conns >= self._most:
+            return
+        now = time.monotonic()
+        if self.nr_conns < self.worker_connections:
+            self._full_since = now  # a thread is free, and whatever is taken now takes it
+        elif now - self._full_since < OTHERS_FIRST:
+            return
+        for listener in self.sockets:
+            self.accept(listener)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """In the loop: begin or end to take new connections; it ends where no thread is free."""
+        if self._accepting and not enabled:
+            self._full_since = time.monotonic()
+        super().set_accept_enabled(enabled)
 
     @property
     def answer_seconds(self) -> float:
