@@ -1,7 +1,8 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
 0 errors places staging config stages    what can go wrong, where things lie and are made, settings, timing,
-  logs manifest                          the log, a release's files
+  logs counters access_log metering      the log, what is counted and told of each request,
+  manifest                               a release's files
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
@@ -38,25 +39,28 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask, Request, Response, current_app, redirect, render_template, request, url_for
-from flask.globals import request_ctx
+from flask.globals import app_ctx, request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from . import logs, places, protocol, security
+from .access_log import AccessLog
 from .accounts import Accounts
 from .adapter import ModelAdapter
 from .api import Name, api, health
 from .config import Settings, load_settings
+from .counters import OTHER, Counters
 from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
 from .ledger import Ledger
+from .metering import Answer, Meter, note
 from .parts import EXTENSION, Parts
 from .proof import Proofs
 from .registry import Registry
 from .release import Release
-from .stages import server_timing
+from .stages import clock, server_timing
 from .store import Store
 from .trust import TrustedTypes
 from .ui import ui
@@ -111,7 +115,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app.register_blueprint(blueprint)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     security.check_guards(app)
-    app.wsgi_app = security.bind_browsers(app.wsgi_app)  # type: ignore[assignment]  # Flask types it as a method
+    parts.meter.counters.lay_out((rule.rule, one) for rule in app.url_map.iter_rules() for one in rule.methods or ())
+    app.wsgi_app = parts.meter.wrap(security.bind_browsers(app.wsgi_app))  # type: ignore[assignment]  # a method
     if settings.proxies:
         n = settings.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
@@ -124,18 +129,24 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     `patience` is how long they wait for another process that writes to the ledger.
     """
     store = Store(settings.database_url, patience=patience)
-    ledger = Ledger(store)
+    counters = Counters(settings.instance, slow=settings.slo_latency_ms / 1000)
+    ledger = Ledger(store, committed=counters.committed)
 
     def make_adapter(release: Release) -> ModelAdapter:
         return ModelAdapter(release, sinks=[ledger.add])
 
     trusted, prove = TrustedTypes(settings.instance).names, Proofs(settings.instance).demand
     registry = Registry(settings.releases, store, make_adapter, trusted=trusted, prove=prove)
-    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store))
+    meter = Meter(counters, AccessLog(settings.access_log, counters.dropped))
+    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), meter)
 
 
 def _finish(response: Response) -> Response:
     response.headers.add("X-Request-ID", protocol.request_id())
+    asked, known = request_ctx.request, app_ctx.g.get("client")
+    route = OTHER if asked.url_rule is None else asked.url_rule.rule
+    name = None if known is None else known.name
+    note(asked.environ, Answer(route, response.status_code, clock(), name, response.is_streamed))
     timing = server_timing()
     if timing is not None:
         response.headers.add("Server-Timing", timing)
@@ -150,6 +161,9 @@ def _failed(error: Exception) -> WerkzeugResponse:
     if isinstance(error, exceptions.HTTPException) and error.code is not None and error.code < 400:
         return WerkzeugResponse.force_type(error.get_response(), request.environ)
     known = _known(error)
+    if 400 <= known.status < 500:
+        reasons = {flaw.code for flaw in known.errors} or {known.slug}
+        current_app.extensions[EXTENSION].meter.counters.refused(reasons)
     if known.status >= 500:  # being busy or not ready needs no trace; a failure does
         trace = error if known.status == 500 else None
         log.error("request %s failed: %s", protocol.request_id(), known.detail, exc_info=trace)

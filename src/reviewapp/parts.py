@@ -12,6 +12,7 @@ from .accounts import Accounts
 from .config import Settings
 from .desk import Desk
 from .ledger import Ledger
+from .metering import Meter
 from .registry import Registry
 from .store import Store
 from .uploads import Uploads
@@ -28,6 +29,7 @@ class Parts:
     registry: Registry
     accounts: Accounts
     uploads: Uploads
+    meter: Meter
 
 
 def own_parts() -> Parts:
