@@ -67,8 +67,8 @@ rules rulelist calibration transformers structures estimators trust release | en
 explain prediction adapter proof proving bulk tables chain statements store ledgerfile backup restoring
 search finding filters desk reviews ledger intact purging export registry verifying attempts accounts uploads
 components openapi marking wording snippets |
-evaluation golden monitoring reliance building | triage | evidence |
-parts | protocol security | lookups | api ui worker server doctor | factory | cli | __main__
+evaluation golden monitoring reliance slo tally building | triage | evidence |
+parts | protocol security | lookups metrics | api ui worker server doctor | factory | cli | __main__
 """
 
 

@@ -21,11 +21,12 @@
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
-4 evaluation golden monitoring reliance  what a release says of itself, its ledger of it, and of its readers
+4 evaluation golden monitoring reliance  what a release says of itself, its ledger of it, and of its readers;
+  slo tally                              how the service stands to its objectives, how much it has answered
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
-6 lookups                                what both doors look up
+6 lookups metrics                        what both doors look up; what Prometheus reads
 7 api ui/ worker server doctor/          the doors, gunicorn, and what to know before trusting it
 8 factory    9 cli/ __main__             joined together, and the command
 
@@ -62,6 +63,7 @@ from .registry import Registry
 from .release import Release
 from .stages import clock, server_timing
 from .store import Store
+from .tally import Tally
 from .trust import TrustedTypes
 from .ui import ui
 from .uploads import Uploads
@@ -138,7 +140,7 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     trusted, prove = TrustedTypes(settings.instance).names, Proofs(settings.instance).demand
     registry = Registry(settings.releases, store, make_adapter, trusted=trusted, prove=prove)
     meter = Meter(counters, AccessLog(settings.access_log, counters.dropped))
-    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), meter)
+    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), meter, Tally(store))
 
 
 def _finish(response: Response) -> Response:
@@ -202,7 +204,7 @@ def _for_programs() -> bool:
     return path.startswith("/api/") or path in _PROGRAMS or request_ctx.url_adapter is None or protocol.wants_json()
 
 
-_PROGRAMS = {"/livez", "/readyz"}
+_PROGRAMS = {"/livez", "/readyz", "/metrics"}
 
 
 def _known(error: Exception) -> ReviewappError:

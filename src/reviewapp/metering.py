@@ -83,7 +83,7 @@ class Meter:
             )
 
     def without_the_app(self, request_id: str, status: int, code: str | None = None, seconds: float = 0.0) -> None:
-        """A worker answered by itself, after so many seconds: it refused what is no request; without a code it failed."""
+        """A worker answered by itself, after so many seconds: it refused what is no request, or failed (no code)."""
         self.counters.without_the_app(status, failed=code is None)
         if code is not None:
             self.counters.refused([code])

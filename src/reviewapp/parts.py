@@ -15,6 +15,7 @@ from .ledger import Ledger
 from .metering import Meter
 from .registry import Registry
 from .store import Store
+from .tally import Tally
 from .uploads import Uploads
 
 EXTENSION = "reviewapp"
@@ -30,6 +31,7 @@ class Parts:
     accounts: Accounts
     uploads: Uploads
     meter: Meter
+    tally: Tally
 
 
 def own_parts() -> Parts:

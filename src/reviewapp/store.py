@@ -186,6 +186,10 @@ class Store:
             if not connection.execute(probe.update().values(written_at=written_at)).rowcount:
                 connection.execute(probe.insert().values(id=1, written_at=written_at))
 
+    def files(self) -> list[Path]:
+        """Return the ledger's file and its log, whether they are there or not."""
+        return [self.path, _log_of(self.path)]
+
     def empty_log(self) -> bool:
         """Bring all of the log into the file and cut it to nothing; return False where others read it too long."""
         asked = "PRAGMA wal_checkpoint(TRUNCATE)"
