@@ -14,9 +14,9 @@ import select
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from functools import lru_cache
 
 import orjson
 
@@ -31,35 +31,47 @@ END_SECONDS = 1.0  # that the last lines of a worker may take
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-class Line(NamedTuple):
-    """What a line tells of one request; `at` is in seconds since 1970, `taken` and `total` are in seconds."""
+# When it ended (seconds since 1970), request id, traceparent as it came, method, route, status, what each of STAGES and
+# what all of it took (seconds), digest of the release that answered, name of the client. A tuple: nothing costs less.
+Line = tuple[float, str, str | None, str, str, int, tuple[float, ...], float, str | None, str | None]
 
-    at: float
-    request_id: str
-    traceparent: str | None
-    method: str
-    route: str
-    status: int
-    taken: Sequence[float]
-    total: float
-    release: str | None
-    client: str | None
 
-    def as_json(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {
-            "time": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "request_id": self.request_id,
-        }
-        if self.traceparent is not None and _TRACEPARENT.fullmatch(self.traceparent):
-            shown["traceparent"] = self.traceparent
-        shown |= {"method": known_method(self.method), "route": self.route, "status": self.status}
-        stages = {name: seconds for name, seconds in zip(STAGES, self.taken, strict=False) if seconds}
-        shown["ms"] = {name: round(seconds * 1000, 3) for name, seconds in {**stages, "total": self.total}.items()}
-        if self.release is not None:
-            shown["release"] = self.release
-        if self.client is not None:
-            shown["client"] = self.client
-        return shown
+def encoded(line: Line) -> bytes:
+    """Return a line as JSON, put together by hand, which takes a third of the time.
+
+    Only the name of a client needs to be escaped: a request id is one that `protocol` lets pass, the rest is our own.
+    """
+    at, request_id, traceparent, method, route, status, taken, total, release, client = line
+    second, rest = divmod(at, 1)
+    parent = ""
+    if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
+        parent = f'"traceparent":"{traceparent}",'
+    return (
+        f'{{"time":"{_second(int(second))}.{int(1000 * rest):03}Z","request_id":"{request_id}",{parent}'
+        f'"method":"{known_method(method)}","route":"{route}","status":{status},"ms":{{{_stages(taken)}"total":'
+        f"{1000 * total:.3f}}}{'' if release is None else _RELEASE % release}"
+        f"{'' if client is None else _client(client)}}}\n"
+    ).encode()
+
+
+_RELEASE = ',"release":"%s"'
+_ALL_STAGES = "".join(f'"{name}":%.3f,' for name in STAGES)
+
+
+def _stages(taken: tuple[float, ...]) -> str:
+    if all(taken) and taken:
+        return _ALL_STAGES % tuple([1000 * seconds for seconds in taken])
+    return "".join(f'"{name}":{1000 * seconds:.3f},' for name, seconds in zip(STAGES, taken, strict=False) if seconds)
+
+
+@lru_cache(maxsize=4)
+def _second(at: int) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+@lru_cache(maxsize=256)
+def _client(name: str) -> str:
+    return f',"client":{orjson.dumps(name).decode()}'
 
 
 class AccessLog:
@@ -123,7 +135,7 @@ class AccessLog:
         """Yield whole lines, as many as fit into a piece, and how many they are, until none waits."""
         piece, lines = b"", 0
         while self._waiting:
-            line = orjson.dumps(self._waiting.popleft().as_json(), option=orjson.OPT_APPEND_NEWLINE)
+            line = encoded(self._waiting.popleft())
             if lines and len(piece) + len(line) > PIECE:
                 yield piece, lines
                 piece, lines = b"", 0

@@ -56,7 +56,7 @@ from .counters import OTHER, Counters
 from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
 from .ledger import Ledger
-from .metering import Answer, Meter, note
+from .metering import Meter, note
 from .parts import EXTENSION, Parts
 from .proof import Proofs
 from .registry import Registry
@@ -148,7 +148,7 @@ def _finish(response: Response) -> Response:
     asked, known = request_ctx.request, app_ctx.g.get("client")
     route = OTHER if asked.url_rule is None else asked.url_rule.rule
     name = None if known is None else known.name
-    note(asked.environ, Answer(route, response.status_code, clock(), name, response.is_streamed))
+    note(asked.environ, (route, response.status_code, clock(), name, response.is_streamed))
     timing = server_timing()
     if timing is not None:
         response.headers.add("Server-Timing", timing)

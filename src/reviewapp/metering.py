@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from .access_log import AccessLog, Line
+from .access_log import AccessLog
 from .counters import OTHER, Counters
 from .errors import GIVEN_UP, REQUEST_ID
 from .stages import Clock
@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 _ANSWER = "reviewapp.answer"  # where the environment of a request keeps what its answer is
 
 
-class Answer(NamedTuple):
-    """The answer to a request. `route` is the rule that its address matched; a stream is not over when it is made."""
-
-    route: str
-    status: int
-    clock: Clock
-    client: str | None
-    streamed: bool
+# The rule that the address matched, the status, the clock, who asked, and whether the answer is a stream, which is not
+# over when it is made.
+Answer = tuple[str, int, Clock, str | None, bool]
 
 
 def note(environ: WSGIEnvironment, answer: Answer) -> None:
@@ -57,7 +52,7 @@ class Meter:
                 end(environ, began)
                 raise
             answer = environ.get(_ANSWER)
-            if answer is not None and answer.streamed:
+            if answer is not None and answer[-1]:
                 return _Streamed(body, lambda: end(environ, began))
             end(environ, began)
             return body
@@ -79,7 +74,7 @@ class Meter:
         if self.access_log.written:
             request_id, traceparent = environ.get(REQUEST_ID, ""), environ.get("HTTP_TRACEPARENT")
             self.access_log.add(
-                Line(time.time(), request_id, traceparent, method, route, status, taken, total, release, client)
+                (time.time(), request_id, traceparent, method, route, status, taken, total, release, client)
             )
 
     def without_the_app(self, request_id: str, status: int, code: str | None = None, seconds: float = 0.0) -> None:
@@ -87,7 +82,7 @@ class Meter:
         self.counters.without_the_app(status, failed=code is None)
         if code is not None:
             self.counters.refused([code])
-        self.access_log.add(Line(time.time(), request_id, None, OTHER, OTHER, status, (), seconds, None, None))
+        self.access_log.add((time.time(), request_id, None, OTHER, OTHER, int(status), (), seconds, None, None))
 
 
 class _Streamed:
