@@ -65,9 +65,10 @@ errors places staging config strictjson csvfiles stages logs counters access_log
 dates field contract | schemas bodies samples forms frames difference policy |
 rules rulelist calibration transformers structures estimators trust release | engine |
 explain prediction adapter proof proving bulk tables chain statements store ledgerfile backup restoring
-search finding filters desk reviews ledger intact purging export registry verifying attempts accounts uploads
+search finding filters desk reviews ledger releaselog intact purging export registry rounds verifying attempts
+accounts uploads
 components openapi marking wording snippets |
-evaluation golden monitoring reliance slo tally building | triage | evidence |
+evaluation golden trigger monitoring reliance watching slo tally building | triage | evidence |
 parts | protocol security | lookups metrics | api ui worker server doctor | factory | cli | __main__
 """
 

@@ -18,13 +18,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy import select
 
-from . import __version__
+from . import __version__, lookups
 from .counters import Histogram, Totals
 from .errors import ReviewappError
-from .monitoring import ABOVE, TOO_FEW, WITHIN, monitor
 from .parts import Parts
 from .prediction import timestamp, utcnow
 from .tables import verdicts
+from .trigger import ABOVE, TOO_FEW, WITHIN
 
 log = logging.getLogger("reviewapp")
 
@@ -107,7 +107,7 @@ def of_requests(totals: Totals) -> Iterator[Metric]:
 
 def of_predictions(parts: Parts) -> Iterator[Metric]:
     """Tell how many predictions there are; nothing as long as a long ledger is still being counted."""
-    counted = parts.tally.catch_up()
+    counted = parts.tally.catch_up(parts.minutes.counted())
     if counted is None:
         return
     predictions = CounterMetricFamily(
@@ -141,7 +141,7 @@ def of_release(parts: Parts) -> Iterator[Metric]:
     if live is not None:
         yield _info("release", "The release that is live; always 1.", {k: str(v) for k, v in live.as_json().items()})
     found: list[Metric] = []
-    serves = _answers(lambda: found.extend(of_monitor(monitor(parts.registry.adapter().release, parts.ledger))))
+    serves = _answers(lambda: found.extend(of_monitor(lookups.monitor())))
     ready = serves and parts.registry.problem() is None
     yield _gauge("ready", "Whether the live release answers in the worker that was asked: 0 or 1.", ready)
     yield from found

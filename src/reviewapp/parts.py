@@ -14,9 +14,12 @@ from .desk import Desk
 from .ledger import Ledger
 from .metering import Meter
 from .registry import Registry
+from .rounds import Rounds
+from .slo import Minutes
 from .store import Store
 from .tally import Tally
 from .uploads import Uploads
+from .watching import Watch
 
 EXTENSION = "reviewapp"
 
@@ -30,8 +33,11 @@ class Parts:
     registry: Registry
     accounts: Accounts
     uploads: Uploads
+    watch: Watch
+    rounds: Rounds
     meter: Meter
     tally: Tally
+    minutes: Minutes
 
 
 def own_parts() -> Parts:

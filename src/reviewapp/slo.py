@@ -12,12 +12,19 @@ ends when a twelfth of that time is within it again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .counters import BOUNDS, Served
+from sqlalchemy import Connection, delete, func, insert, select, true, update
+
+from .counters import BOUNDS, Counters, Served
+from .prediction import utcnow
+from .rounds import Rounds
+from .store import Store
+from .tables import minutes, rounds
+from .tally import Tally
 
 PERIOD = timedelta(days=30)
 WINDOWS = {
@@ -26,6 +33,8 @@ WINDOWS = {
 }  # fmt: skip
 ALARMS = {"fast": (14.4, "1h", "5m"), "slow": (6.0, "6h", "30m")}  # burn rate, over both of these windows
 SHOWN = ("1h", "6h", "30d")
+ROUND, EVERY_SECONDS = "minute", 60.0
+KEPT = timedelta(days=31)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,83 @@ class Objectives:
     availability: float
     latency: float
     latency_share: float
+
+
+class Minutes:
+    """What came in each minute, in the ledger: written by one process at a time, for all that there are.
+
+    `clock` returns the time as an aware datetime.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        all_rounds: Rounds,
+        counters: Counters,
+        tally: Tally,
+        goal: Objectives,
+        clock: Callable[[], datetime] = utcnow,
+    ) -> None:
+        self._store, self._rounds, self._counters, self._tally = store, all_rounds, counters, tally
+        self._goal, self._clock = goal, clock
+
+    def go_round(self) -> dict[str, Any]:
+        """Write down what came since the last time, forget what is old, and return how the service stands.
+
+        What came is kept in one commit with the sums that the next time is held against: nothing counts twice, whatever
+        ends this process. The sums over all windows, which take a while, hold up nobody who writes.
+        """
+        self._tally.catch_up(self.counted(), EVERY_SECONDS / 2)
+        now, served = self._clock(), self._counters.totals().served
+        with self._store.writing() as connection:
+            last = connection.scalar(select(rounds.c.found).where(rounds.c.name == ROUND))
+            came = came_since(served, _served(last["served"]) if last else None)
+            if came != Served():
+                _add_to(connection, minute(now), came)
+            connection.execute(delete(minutes).where(minutes.c.minute < minute(now - KEPT)))
+            found = {"served": asdict(served), "predictions": self._tally.checkpoint()}
+            kept = {**(last or {}), **found}
+            connection.execute(update(rounds).where(rounds.c.name == ROUND).values(found=kept))
+        with self._store.reading() as connection:
+            windows = {name: _served_since(connection, since(name, now)) for name in WINDOWS}
+        return {**found, "service": describe(windows, self._goal)}
+
+    def counted(self) -> Mapping[str, Any] | None:
+        """Return how many predictions there were the last time, as Tally.checkpoint says it."""
+        found = self._rounds.found(ROUND)
+        return None if found is None else found.result["predictions"]
+
+    def service(self) -> dict[str, Any] | None:
+        """Return how the service stood to its objectives the last time, and `at` when; None before the first."""
+        found = self._rounds.found(ROUND)
+        return None if found is None or "service" not in found.result else {"at": found.at, **found.result["service"]}
+
+
+def _served(kept: Mapping[str, Any]) -> Served:
+    latency = tuple(kept["latency"])
+    if len(latency) != len(Served().latency):  # by a version with other bounds
+        latency = Served().latency
+    return Served(**{**kept, "latency": latency})
+
+
+def _add_to(connection: Connection, when: str, came: Served) -> None:
+    there = connection.execute(select(minutes).where(minutes.c.minute == when)).mappings().first()
+    if there is None:
+        connection.execute(insert(minutes).values(minute=when, **asdict(came)))
+        return
+    summed = add(came, _served({name: there[name] for name in asdict(came)}))
+    connection.execute(update(minutes).where(minutes.c.minute == when).values(**asdict(summed)))
+
+
+def _served_since(connection: Connection, first: str) -> Served:
+    of = minutes.c
+    sums = [func.coalesce(func.sum(one), 0) for one in (of.requests, of.failures, of.rejected, of.slow)]
+    one = func.json_each(of.latency).table_valued("key", "value")
+    by_bound = select(one.c.key, func.sum(one.c.value)).select_from(minutes.join(one, true())).where(of.minute >= first)
+    counts = dict(connection.execute(by_bound.group_by(one.c.key)).tuples().all())
+    latency = [counts.get(i, 0) for i in range(len(Served().latency))]
+    requests, failures, rejected, slow = connection.execute(select(*sums).where(of.minute >= first)).one()
+    return Served(requests, failures, rejected, slow, tuple(latency))
 
 
 def came_since(now: Served, before: Served | None) -> Served:
@@ -60,7 +146,7 @@ def _each(one: Served, other: Served, sign: int) -> Served:
 
 
 def since(window: str, now: datetime) -> str:
-    """Return the first minute of a window that ends now, as minutes are kept."""
+    """Return the first minute of a window that ends with this one, as minutes are kept."""
     return minute(now - WINDOWS[window] + timedelta(minutes=1))
 
 
