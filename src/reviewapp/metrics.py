@@ -61,6 +61,7 @@ class _Metrics(Collector):
         yield _gauge("ledger_bytes", "Size of the ledger's file and its log.", size)
         yield from of_predictions(parts)
         yield from of_verdicts(parts, self._now)
+        yield from of_service(parts.minutes.service())
         yield from of_release(parts)
 
 
@@ -169,15 +170,45 @@ def of_monitor(found: Mapping[str, Any]) -> Iterator[Metric]:
     ):  # fmt: skip
         if value is not None:
             yield _gauge(name, text, value)
+    yield from of_drift(found.get("drift") or {})
 
 
 def of_drift(found: Mapping[str, Any]) -> Iterator[Metric]:
-    """Tell what the last look for drift found: a p-value for each signal of a field, adjusted for their number."""
+    """Tell what the last look for drift found; the field of the answers is empty."""
     drift = GaugeMetricFamily(
-        "reviewapp_drift", "How likely chance alone differs so much from the training table; adjusted for all signals.",
+        "reviewapp_drift", "How likely chance alone differs from the table so much, adjusted for all signals.",
         labels=("field", "signal"),
     )  # fmt: skip
+    signals = found.get("signals", ())
+    for one in signals:
+        if one["adjusted_p"] is not None:
+            drift.add_metric((one["field"] or "", one["signal"]), one["adjusted_p"])
     yield drift
+    alarms = sum(bool(one["alarm"]) for one in signals)
+    yield _gauge("drift_alarms", "Signals by which the last requests differ from the table.", alarms)
+
+
+def of_service(found: Mapping[str, Any] | None) -> Iterator[Metric]:
+    """Tell how the service stands to its objectives, as of the last minute."""
+    if found is None:
+        return
+    goals = {"availability": found["objectives"]["availability"], "latency": found["objectives"]["latency_share"]}
+    goal = GaugeMetricFamily("reviewapp_slo_objective", "Share of requests that must be good.", labels=("objective",))
+    left = GaugeMetricFamily(
+        "reviewapp_slo_budget_left", "Share of 30 days' error budget that is left.", labels=("objective",)
+    )
+    burn = GaugeMetricFamily(
+        "reviewapp_slo_burn_rate", "How fast the error budget is used up; at 1 it lasts 30 days.",
+        labels=("objective", "window"),
+    )  # fmt: skip
+    for name, share in goals.items():
+        goal.add_metric((name,), share)
+        if found["budget_left"][name] is not None:
+            left.add_metric((name,), found["budget_left"][name])
+        for window, figures in found["windows"].items():
+            if figures["burn_rate"][name] is not None:
+                burn.add_metric((name, window), figures["burn_rate"][name])
+    yield from (goal, left, burn)
 
 
 # ---- single figures -------------------------------------------------------------------------------------------------
