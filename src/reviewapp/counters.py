@@ -43,8 +43,8 @@ BOUNDS = (
 # Why a request was refused: the codes of its mistakes, or the kind of the problem (errors.py) where it names none.
 FLAWS = (
     "breaking_change", "control_character", "given_twice", "missing", "not_a_choice", "not_a_cursor", "not_a_date",
-    "not_a_list", "not_a_time", "not_allowed_here", "not_an_object", "not_csv", "null_not_allowed", "too_few_items",
-    "too_large", "too_long", "too_many_items", "too_small", "unknown_member", "wrong_type",
+    "not_a_list", "not_a_time", "not_allowed_here", "not_an_object", "not_csv", "null_not_allowed", "other_order",
+    "too_few_items", "too_large", "too_long", "too_many_items", "too_small", "unknown_member", "wrong_type",
 )  # fmt: skip
 PROBLEMS = (
     "address-too-long", "bad-request", "breaking-change", "conflict", "forbidden", "headers-too-large",

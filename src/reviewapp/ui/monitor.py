@@ -17,6 +17,7 @@ from ..security import needs
 from ..trigger import ABOVE, TOO_FEW
 from .base import Json, page, show
 from .plots import Plot, evidence_plot, evidence_words, share_plot
+from .serving import ServicePart
 
 KINDS = {  # of verdicts: what they say of the answer
     "agree": "it is right",
@@ -38,6 +39,7 @@ class MonitorPage:
     kinds: dict[str, int]
     course: list[Point]
     reliance: Json
+    service: ServicePart
     earlier: ReleaseId | None
 
     @property
@@ -122,7 +124,7 @@ def show_monitor() -> ResponseReturnValue:
 
 
 def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> MonitorPage:
-    found = monitored(release, reviews, seen)
+    found = monitored(release, reviews, seen) | {"service": parts.minutes.service()}
     fired_at = found["trigger"]["fired_at"]
     way = [] if fired_at is None else way_back(parts.registry.events())
     return MonitorPage(
@@ -131,5 +133,6 @@ def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> Monitor
         kinds=kinds(reviews),
         course=course(release.policy.rollback, reviews, fired_at),
         reliance=reliance(reviews.judged, release.policy.blind),
+        service=ServicePart(found["service"]),
         earlier=way[-2] if len(way) > 1 else None,
     )
