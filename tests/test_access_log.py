@@ -220,14 +220,22 @@ def test_the_setting_says_what_it_takes() -> None:
 # ---- the service ----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An instance folder with a release, for one service at a time."""
+    folder = tmp_path_factory.mktemp("logged") / "instance"
+    assert Service(folder).command("build").returncode == 0
+    return folder
+
+
 @pytest.fixture
-def logged(tmp_path: Path, release: Release) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def logged(instance: Path, release: Release) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """A running service, as `.service` of a function that returns the lines of its log once it has ended."""
-    with Service(tmp_path / "instance", release.contract) as running:
+    with Service(instance, release.contract) as running:
 
         def lines() -> list[dict[str, Any]]:
             running.stop()
-            text = (tmp_path / "instance.log").read_text()
+            text = instance.with_name("instance.log").read_text()
             return [json.loads(one) for one in text.splitlines() if one.startswith("{")]
 
         lines.service = running  # type: ignore[attr-defined]
@@ -269,11 +277,9 @@ def test_each_request_has_one_line_which_tells_nothing_of_what_was_sent(logged: 
 
 
 @pytest.mark.server
-def test_a_service_whose_output_nobody_reads_answers_on_and_ends(tmp_path: Path, release: Release) -> None:
+def test_a_service_whose_output_nobody_reads_answers_on_and_ends(tmp_path: Path, instance: Path) -> None:
     """Its standard output is a pipe as small as they come, full after a few lines."""
-    with Service(tmp_path / "first", release.contract):
-        pass  # the release is there from now on
-    service = Service(tmp_path / "first", release.contract, REVIEWAPP_ACCESS_LOG="on")
+    service = Service(instance, REVIEWAPP_ACCESS_LOG="on")
     reads, writes = os.pipe()
     fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
     with (tmp_path / "errors").open("w") as errors:
