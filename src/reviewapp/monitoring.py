@@ -32,7 +32,7 @@ from .ledger import Ledger
 from .policy import RollbackRule
 from .prediction import Prediction, timestamp, utcnow
 from .release import Release
-from .releaselog import ReleaseEvent, Standing
+from .releaselog import ROLLED_BACK, ReleaseEvent, Standing
 from .reviews import Reviews, rejects
 from .trigger import ABOVE, TOO_FEW, WITHIN, Trigger, evidence, watch
 
@@ -113,8 +113,14 @@ def trigger_of(rule: RollbackRule, reviews: Reviews, fired_before: str | None = 
 
 
 def _trigger(rule: RollbackRule, reviews: Reviews, seen: Standing) -> dict[str, Any]:
-    """Return the state of the trigger: what it was when it fired, if it did and nobody has moved anything since."""
-    found = trigger_of(rule, reviews).as_json() if seen.fired is None else seen.fired.figures["trigger"]
+    """Return the state of the trigger: what it was when it fired, if it did and nobody has moved anything since.
+
+    Where it has led back to another release, that one has a state of its own.
+    """
+    if seen.fired is None or seen.fired.kind == ROLLED_BACK:
+        found = trigger_of(rule, reviews).as_json()
+    else:
+        found = seen.fired.figures["trigger"]
     return {
         "state": found["state"],
         "limit": rule.limit,

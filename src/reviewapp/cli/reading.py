@@ -89,7 +89,7 @@ def monitor(as_json: bool) -> None:
     found = monitored(release, reviews, seen)
     told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
     say(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
-    sys.exit(int(found["trigger"]["state"] == ABOVE))
+    sys.exit(int(found["trigger"]["state"] == ABOVE or found["trigger"]["fired"] is not None))
 
 
 def _filters(command: Any) -> Any:
