@@ -29,7 +29,7 @@ def test_the_api_and_the_page_tell_the_figures_of_the_command(parts: Parts, page
     assert {name: twin[name] for name in found} == found
     assert twin["verdicts"] == {"drawn": 34, "agree": 30, "corrected": 1, "disagree": 1, "unsure": 1, "waiting": 1}
     assert (twin["series"][-1]["n"], twin["series"][-1]["wrong"]) == (32, 2)
-    assert twin["reliance"]["blind"]["of"] == 2
+    assert twin["reliance"]["blind"]["of"] == found["reliance"]["blind"]["of"] == 2
     assert page.get("/monitor", headers=JSON).json == twin
 
 

@@ -116,8 +116,10 @@ def releases() -> list[dict[str, Any]]:
 
 def active_release() -> dict[str, Any]:
     """Return the release that answers now, its policy and what it was evaluated at."""
-    release = parts.registry.adapter().release
+    adapter = parts.registry.adapter()
+    release = adapter.release
     return release.id.as_json() | {
+        "answers_with": adapter.option,
         "policy": release.policy.as_json(),
         "evaluation": release.evaluation,
         "libraries": release.libraries,

@@ -33,6 +33,7 @@ from .policy import RollbackRule
 from .prediction import Prediction, timestamp, utcnow
 from .release import Release
 from .releaselog import ROLLED_BACK, ReleaseEvent, Standing
+from .reliance import reliance, tell_reliance
 from .reviews import Reviews, rejects
 from .trigger import ABOVE, TOO_FEW, WITHIN, Trigger, evidence, watch
 
@@ -97,6 +98,7 @@ def monitored(
             "moved": _differ(referred, n, evaluated),
         },
         "shadow": _shadow(reviews) if seen.option != "model" else None,
+        "reliance": reliance(reviews.judged, release.policy.blind),
     }
 
 
@@ -252,6 +254,9 @@ def tell_monitor(found: dict[str, Any]) -> str:
     shadow = found["shadow"]
     if shadow is not None and shadow["value"] is not None:
         lines.append(f"The model, asked beside it, would have been wrong in {_in_words(shadow)}.")
+    people = tell_reliance(found["reliance"])
+    if people is not None:
+        lines.append(people)
     return "\n".join(lines)
 
 

@@ -11,7 +11,6 @@ from ..monitoring import Point, course, kinds, monitored
 from ..parts import parts
 from ..release import Release, ReleaseId
 from ..releaselog import ALERTED, FELL_BACK, ROLLED_BACK, ReleaseEvent, Standing, way_back
-from ..reliance import reliance
 from ..reviews import Reviews
 from ..security import needs
 from ..trigger import ABOVE, TOO_FEW
@@ -39,7 +38,6 @@ class MonitorPage:
     found: Json
     kinds: dict[str, int]
     course: list[Point]
-    reliance: Json
     earlier: ReleaseId | None
 
     @property
@@ -101,7 +99,7 @@ class MonitorPage:
     @property
     def influence(self) -> str:
         """What the difference between verdicts in sight and blind ones says."""
-        moved = self.reliance["difference"]
+        moved = self.found["reliance"]["difference"]
         if moved is None:
             return ""
         if moved["low"] > 0:
@@ -124,7 +122,7 @@ class MonitorPage:
 
     def as_json(self) -> Json:
         series: list[dict[str, Any]] = [one.as_json() for one in self.course]
-        return {**self.found, "verdicts": self.kinds, "series": series, "reliance": self.reliance}
+        return {**self.found, "verdicts": self.kinds, "series": series}
 
 
 @page("/monitor")
@@ -158,6 +156,5 @@ def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> Monitor
         found=found,
         kinds=kinds(reviews),
         course=course(release.policy.rollback, reviews, fired_at),
-        reliance=reliance(reviews.judged, release.policy.blind),
         earlier=way[-2] if len(way) > 1 else None,
     )
