@@ -18,7 +18,6 @@ from reviewapp import access_log
 from reviewapp.access_log import MOST, PIECE, AccessLog, encoded
 from reviewapp.config import load_settings
 from reviewapp.errors import UsageError
-from reviewapp.release import Release
 
 from .service import Service
 
@@ -220,32 +219,25 @@ def test_the_setting_says_what_it_takes() -> None:
 # ---- the service ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An instance folder with a release, for one service at a time."""
-    folder = tmp_path_factory.mktemp("logged") / "instance"
-    assert Service(folder).command("build").returncode == 0
-    return folder
-
-
 @pytest.fixture
-def logged(instance: Path, release: Release) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """A running service, as `.service` of a function that returns the lines of its log once it has ended."""
-    with Service(instance, release.contract) as running:
+def logged(make_service: Callable[..., Service]) -> Iterator[Service]:
+    """A running service that writes its log into a file."""
+    with make_service() as running:
+        yield running
 
-        def lines() -> list[dict[str, Any]]:
-            running.stop()
-            text = instance.with_name("instance.log").read_text()
-            return [json.loads(one) for one in text.splitlines() if one.startswith("{")]
 
-        lines.service = running  # type: ignore[attr-defined]
-        yield lines
+def lines_of(service: Service) -> list[dict[str, Any]]:
+    """The lines of its log, once it has ended."""
+    service.stop()
+    text = service.instance.with_name("instance.log").read_text()
+    return [json.loads(one) for one in text.splitlines() if one.startswith("{")]
 
 
 @pytest.mark.server
-def test_each_request_has_one_line_which_tells_nothing_of_what_was_sent(logged: Any, example: dict[str, Any]) -> None:
-    service: Service = logged.service
-    token = service.reviewer
+def test_each_request_has_one_line_which_tells_nothing_of_what_was_sent(
+    logged: Service, example: dict[str, Any]
+) -> None:
+    service, token = logged, logged.reviewer
     headers = {"Authorization": f"Bearer {token}", "X-Request-ID": "mine-1", "traceparent": TRACE}
     body = {"input": {**example, "body": SENT}, "reference": SENT}
     made = service.call("POST", "/api/v1/predictions?compare=true", body, headers)
@@ -256,7 +248,7 @@ def test_each_request_has_one_line_which_tells_nothing_of_what_was_sent(logged: 
     csv = b"no such column\nx\n"
     kind = {"Content-Type": "text/csv", "Accept": "text/csv", "X-Request-ID": "file"}
     service.call("POST", "/api/v1/predictions/bulk", csv, {**headers, **kind})
-    lines = {one["request_id"]: one for one in logged()}
+    lines = {one["request_id"]: one for one in lines_of(service)}
     text = json.dumps(list(lines.values()))
     assert SENT not in text
     assert SENT.replace(" ", "-") not in text
@@ -277,9 +269,11 @@ def test_each_request_has_one_line_which_tells_nothing_of_what_was_sent(logged: 
 
 
 @pytest.mark.server
-def test_a_service_whose_output_nobody_reads_answers_on_and_ends(tmp_path: Path, instance: Path) -> None:
+def test_a_service_whose_output_nobody_reads_answers_on_and_ends(
+    tmp_path: Path, make_service: Callable[..., Service]
+) -> None:
     """Its standard output is a pipe as small as they come, full after a few lines."""
-    service = Service(instance, REVIEWAPP_ACCESS_LOG="on")
+    service = make_service(REVIEWAPP_ACCESS_LOG="on")
     reads, writes = os.pipe()
     fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
     with (tmp_path / "errors").open("w") as errors:
@@ -299,9 +293,8 @@ def test_a_service_whose_output_nobody_reads_answers_on_and_ends(tmp_path: Path,
 
 
 @pytest.mark.server
-def test_lines_of_the_last_moment_are_written_when_a_worker_ends(logged: Any) -> None:
-    service: Service = logged.service
+def test_lines_of_the_last_moment_are_written_when_a_worker_ends(logged: Service) -> None:
     for i in range(20):
-        service.call("GET", "/livez", headers={"X-Request-ID": f"last-{i}"})
-    os.kill(service.process.pid, signal.SIGTERM)
-    assert {f"last-{i}" for i in range(20)} <= {one["request_id"] for one in logged()}
+        logged.call("GET", "/livez", headers={"X-Request-ID": f"last-{i}"})
+    os.kill(logged.process.pid, signal.SIGTERM)
+    assert {f"last-{i}" for i in range(20)} <= {one["request_id"] for one in lines_of(logged)}

@@ -3,7 +3,9 @@
 import logging
 import os
 import random
+import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -195,6 +197,17 @@ def test_drift_is_told_for_each_signal_that_was_tested() -> None:
     assert [one.value for one in families["reviewapp_drift_alarms"].samples] == [1.0]
 
 
+def test_each_metric_is_documented_and_no_other(app: Flask, parts: Parts, api: Any) -> None:
+    api("get", "/releases")
+    judge(parts, "+" * 30 + "-" * 3)
+    parts.rounds.do_due()
+    text = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    told = {name.removeprefix("reviewapp_") for name, _ in scrape(app)}
+    assert documented == {re.sub("_(bucket|count|sum)$", "", name) for name in told} | {"drift"}
+
+
 # ---- bounds ---------------------------------------------------------------------------------------------------------
 
 
@@ -352,9 +365,9 @@ def test_a_number_has_an_empty_label(store: Store, clock: Clock) -> None:
 
 @pytest.mark.server
 def test_workers_that_are_killed_leave_counters_that_equal_the_ledger_and_no_gauge_that_is_stuck(
-    tmp_path: Path, release: Release, example: dict[str, Any]
+    make_service: Callable[..., Service], example: dict[str, Any]
 ) -> None:
-    with Service(tmp_path / "instance", release.contract, REVIEWAPP_WORKERS="3") as service:
+    with make_service(REVIEWAPP_WORKERS="3") as service:
         token = service.command("token", "create", "a", "--role", "submit").stdout.strip()
         headers, body = {"Authorization": f"Bearer {token}"}, {"input": example}
 
@@ -373,7 +386,7 @@ def test_workers_that_are_killed_leave_counters_that_equal_the_ledger_and_no_gau
         service.stop()
         service.start()  # a restart takes nothing away
         answered += [ask(0) for _ in range(20)]
-        expected = count_rows(tmp_path / "instance")
+        expected = count_rows(service.instance)
         ends = time.monotonic() + 20
         while True:  # whichever worker is asked; one that was killed has its successor by then
             texts = [service.call("GET", "/metrics", fresh=True)[1] for _ in range(6)]
@@ -386,8 +399,7 @@ def test_workers_that_are_killed_leave_counters_that_equal_the_ledger_and_no_gau
         told = figure(found[-1], "requests_total", route="/api/v1/predictions", method="POST", status="201")
         assert told is not None
         assert answered.count(201) <= told <= expected  # a worker may die between the commit, the count and the answer
-    files = sorted(path.name for path in (tmp_path / "instance").glob("metrics*"))
-    assert len(files) == 1
+    assert len(list(service.instance.glob("metrics*"))) == 1
 
 
 def count_rows(instance: Path) -> int:
@@ -401,8 +413,6 @@ def count_rows(instance: Path) -> int:
 
 @pytest.mark.server
 def test_what_a_worker_refuses_by_itself_is_counted(service: Service) -> None:
-    import socket
-
     def refusals() -> tuple[float, float]:
         found = read(service.call("GET", "/metrics")[1])
         return (
