@@ -53,7 +53,6 @@ from .errors import (
     as_problem,
 )
 from .metering import Meter
-from .parts import EXTENSION, Parts
 from .strictjson import dumps
 
 HEAD_SECONDS = 10.0  # that the head of a request may take
@@ -116,7 +115,9 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().load_wsgi()
         self._app: Any = self.wsgi
         self.wsgi: Any = self._answer
-        parts: Parts | None = getattr(self._app, "extensions", {}).get(EXTENSION)  # other apps have none
+        from .parts import EXTENSION  # noqa: PLC0415 (with it comes NumPy: only once NUMERIC_THREADS are set)
+
+        parts = getattr(self._app, "extensions", {}).get(EXTENSION)  # other apps have none
         self._meter = None if parts is None else parts.meter
         if self._meter is not None:
             self._meter.start()
