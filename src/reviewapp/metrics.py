@@ -57,8 +57,7 @@ class _Metrics(Collector):
 
     def _asked(self) -> Iterator[Metric]:
         parts = self._parts
-        size = sum(path.stat().st_size for path in parts.store.files() if path.exists())
-        yield _gauge("ledger_bytes", "Size of the ledger's file and its log.", size)
+        yield _gauge("ledger_bytes", "Size of the ledger's file and its log.", parts.store.size())
         yield from of_predictions(parts)
         yield from of_verdicts(parts, self._now)
         yield from of_service(parts.minutes.service())

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -186,9 +186,13 @@ class Store:
             if not connection.execute(probe.update().values(written_at=written_at)).rowcount:
                 connection.execute(probe.insert().values(id=1, written_at=written_at))
 
-    def files(self) -> list[Path]:
-        """Return the ledger's file and its log, whether they are there or not."""
-        return [self.path, _log_of(self.path)]
+    def size(self) -> int:
+        """Return how many bytes the ledger's file and its log have; what is not there has none."""
+        size = 0
+        for path in (self.path, _log_of(self.path)):
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size
+        return size
 
     def empty_log(self) -> bool:
         """Bring all of the log into the file and cut it to nothing; return False where others read it too long."""
