@@ -231,6 +231,13 @@ class Ledger:
         with self._store.reading() as connection:
             return self._reader.read(connection, release, after)
 
+    def last_prediction(self, at: str) -> int:
+        """Return the number of the newest prediction made at a time or before, 0 where there was none."""
+        kept = predictions.c
+        newest = select(kept.seq).where(kept.created_at <= at).order_by(kept.created_at.desc(), kept.seq.desc())
+        with self._store.reading() as connection:
+            return connection.scalar(newest.limit(1)) or 0
+
     # ---- retries ----------------------------------------------------------------------------------------------
 
     @contextmanager
