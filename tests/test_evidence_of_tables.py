@@ -23,7 +23,7 @@ from reviewapp.config import load_settings
 from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import UsageError
 from reviewapp.evaluation import sign_test
-from reviewapp.evidence import latency, outcomes, run, slices, values
+from reviewapp.evidence import latency, outcomes, run, simulation, slices, values
 from reviewapp.evidence.behaviour import read_cases
 from reviewapp.evidence.examples import of_table
 from reviewapp.evidence.pack import REQUESTS, Pack, folder_of
@@ -100,6 +100,8 @@ def small() -> Iterator[None]:
         patch.setattr(evaluation, "RESAMPLES", 99)
         patch.setattr(outcomes, "VALID", 80)
         patch.setattr(slices, "SMALLEST", 15)
+        patch.setattr(simulation, "MONTHS", 40)
+        patch.setattr(simulation, "RUNS", 20)
         patch.setattr(latency, "CONNECTIONS", (1, 4))
         patch.setattr(latency, "SHARES", (40,))
         patch.setattr(latency, "WARM_UP", 0.1)
