@@ -99,6 +99,12 @@ def monitor() -> dict[str, Any]:
     return monitoring.monitor(release, parts.ledger, seen if seen and seen.id == release.id else None)
 
 
+def answers_with() -> str | None:
+    """Return which option of the live release answers, None where nothing is live."""
+    seen = parts.registry.standing()
+    return None if seen is None else seen.option
+
+
 def releases() -> list[dict[str, Any]]:
     """Return every release there is, newest first."""
     live = parts.registry.live()
@@ -110,8 +116,10 @@ def releases() -> list[dict[str, Any]]:
 
 def active_release() -> dict[str, Any]:
     """Return the release that answers now, its policy and what it was evaluated at."""
-    release = parts.registry.adapter().release
+    adapter = parts.registry.adapter()
+    release = adapter.release
     return release.id.as_json() | {
+        "answers_with": adapter.option,
         "policy": release.policy.as_json(),
         "evaluation": release.evaluation,
         "libraries": release.libraries,

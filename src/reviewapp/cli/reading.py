@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,20 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from .. import bulk, places, strictjson
+from .. import bulk, places
 from ..config import load_settings, settings_table
-from ..errors import BadRequest, InvalidInput, NotReady, ReleaseRefused, ReviewappError, UsageError
+from ..errors import InvalidInput, NotReady, ReleaseRefused, ReviewappError, UsageError
 from ..evidence import run as trials
-from ..evidence.simulation import of_rule
 from ..export import KINDS, export, write_beside
 from ..filters import EXPORT_OPTIONS, to_export
 from ..monitoring import monitored, tell_monitor
-from ..parts import Parts
-from ..policy import Policy
 from ..prediction import Call, new_id, utcnow
-from ..release import Release
 from ..releaselog import Standing
-from ..reliance import reliance, tell_reliance
-from ..replaying import read_span, tell_replay
-from ..replaying import replay as replay_rule
-from ..simulating import MONTHS, SEED, expected
 from ..trigger import ABOVE
 from ..wording import answered, how_sure
 from .command import say
 from .group import ACTOR, _parts, end_tidily, main
+from .trying import tries_rules, try_rule
 
 
 @main.command()
@@ -82,91 +74,27 @@ def replay(prediction_id: str) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
-@click.option(
-    "--replay",
-    "replayed",
-    metavar="FROM..TO",
-    help="Try a rule on what was recorded: days (TO meant whole) or times (UTC); either may be left out.",
-)
-@click.option("--simulate", is_flag=True, help="How often a rule fires on nothing, and how soon on what is worse.")
-@click.option(
-    "--policy",
-    "file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="The policy.json whose rule is replayed or simulated.  [default: that of the live release]",
-)
-@click.option("--months", type=click.IntRange(20, 100_000), help=f"How many are simulated.  [default: {MONTHS}]")
-@click.option("--seed", type=click.IntRange(0), help=f"What chance in a simulation begins with.  [default: {SEED}]")
-def monitor(
-    as_json: bool, replayed: str | None, simulate: bool, file: Path | None, months: int | None, seed: int | None
-) -> None:
+@tries_rules
+def monitor(as_json: bool, **tried: Any) -> None:
     """Compute the monitoring metric and the rollback trigger from the ledger; exit code 1 where it has fired.
 
     With --replay or --simulate: try a rule, and write nothing; exit code 0.
     """
-    if simulate and replayed is not None:
-        raise UsageError("Take either --replay or --simulate.")
-    if not simulate and (months, seed) != (None, None):
-        raise UsageError("--months and --seed are of --simulate.")
-    if simulate:
-        _simulate(file, months or MONTHS, SEED if seed is None else seed, as_json=as_json)
-    elif replayed is not None:
-        _replay(replayed, file, as_json=as_json)
-    elif file is not None:
-        raise UsageError("--policy is of --replay and --simulate: what answers follows the policy of its release.")
-    else:
-        _monitor(as_json=as_json)
-
-
-def _monitor(*, as_json: bool) -> None:
-    parts = _parts()
-    release = _live_release(parts)
-    seen = parts.registry.standing() or Standing(release.id)
-    reviews = parts.ledger.reviews(release.id, seen.after)
-    found = monitored(release, reviews, seen)
-    told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
-    say(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
-    sys.exit(int(found["trigger"]["state"] == ABOVE))
-
-
-def _replay(text: str, file: Path | None, *, as_json: bool) -> None:
-    span, parts = read_span(text), _parts()
-    ledger, log = parts.ledger, parts.registry.events()
-    policy = _policy(file) if file else _live_release(parts).policy
-    found = replay_rule(policy.rollback, log, span, lambda one: ledger.reviews(one).judged, ledger.last_prediction)
-    say(json.dumps(found, indent=2) if as_json else tell_replay(found))
-
-
-def _simulate(file: Path | None, months: int, seed: int, *, as_json: bool) -> None:
-    if file:
-        policy, evaluation = _policy(file), {}
-    else:
-        release = _live_release(_parts())
-        policy, evaluation = release.policy, dict(release.evaluation)
-    tables = of_rule(policy.rollback, expected(policy, evaluation), months, seed)
-    if as_json:
-        say(json.dumps({table.name: list(table.rows) for table in tables}, indent=2))
+    if try_rule(**tried, as_json=as_json):
         return
-    for table in tables:
-        say(f"{table.title}\n\n{table.as_text()}\n\n{textwrap.fill(table.reading, 100)}\n")
-
-
-def _live_release(parts: Parts) -> Release:
+    parts = _parts()
     pointer = parts.registry.live()
     if pointer is None:
         raise UsageError("No release is live yet; `reviewapp build` makes one.")  # not 1: that is a trigger that fired
     try:
-        return parts.registry.load(pointer).release
+        release = parts.registry.load(pointer).release
     except ReleaseRefused as error:
         raise UsageError(f"{pointer} does not load: {error.detail}") from None
-
-
-def _policy(file: Path) -> Policy:
-    try:
-        return Policy.from_json(strictjson.loads(file.read_bytes()))
-    except (BadRequest, ReleaseRefused) as error:
-        raise UsageError(f"{file}: {error.detail}") from None
+    seen = parts.registry.standing() or Standing(release.id)
+    reviews = parts.ledger.reviews(release.id, seen.after)
+    found = monitored(release, reviews, seen)
+    say(json.dumps(found, indent=2) if as_json else tell_monitor(found))
+    sys.exit(int(found["trigger"]["state"] == ABOVE or found["trigger"]["fired"] is not None))
 
 
 def _filters(command: Any) -> Any:
