@@ -33,7 +33,9 @@ def render(template: str, pack: Pack) -> str:
     def table(name: str, columns: Sequence[str] = (), **rows: Any) -> str:
         shown = pack.table(name)
         chosen = [shown.column(column) for column in columns] or list(shown.columns)
-        return "\n".join([*markdown(chosen, shown.find(**rows)), "", f"*{_ended(shown.title)} {_first(shown.reading)}*"])
+        return "\n".join(
+            [*markdown(chosen, shown.find(**rows)), "", f"*{_ended(shown.title)} {_first(shown.reading)}*"]
+        )
 
     def picture(name: str) -> str:
         found = [one for one in pack.manifest["pictures"] if one["name"] == name]
