@@ -46,10 +46,9 @@ def _alarms(rule: RollbackRule, rows: Sequence[simulating.Row]) -> Table:
         Column("fixed", "Fixed-size test: months with an alarm", ".3f"),
     ]
     reading = (
-        f"A month is a window of {rule.window_verdicts:,} verdicts, looked at after each one while nothing is wrong: "
-        f"the true rate is {rule.limit:g}, the limit, or lower. Months begun each from nothing, and {STREAMS} long "
-        "streams begun anew after each alarm. A test of the same confidence and of a fixed size, looked at as often, "
-        "is there to compare."
+        f"A month is a window of {rule.window_verdicts:,} verdicts, looked at after each one, and nothing is wrong: "
+        f"the limit is {rule.limit:g}. Months begun each from nothing, and {STREAMS} long streams begun anew after "
+        "each alarm. A test of the same confidence and of a fixed size is looked at as often."
     )
     return Table("alarms", "How often the trigger fires on nothing", reading, columns, [_named(row) for row in rows])
 
@@ -69,10 +68,9 @@ def _power(rule: RollbackRule, traffic: Traffic, rows: Sequence[simulating.Row])
         Column("since", "Test since the beginning, median", ",d"),
     ]
     reading = (
-        f"From the verdict on with which the rate rises to the trigger; the limit is {rule.limit:g}, and while all is "
-        f"well {traffic.wrong:.3f} of the answers are wrong. A verdict takes a request that is answered without a "
-        f"person ({traffic.automatic:.3f}) and drawn ({traffic.drawn:g} of these), each by chance. A test since the "
-        "beginning has to outweigh all good verdicts first."
+        f"The limit is {rule.limit:g}; before it gets worse, {traffic.wrong:.3f} of the answers are wrong. A verdict "
+        f"takes a request that is answered without a person ({traffic.automatic:.3f}) and drawn ({traffic.drawn:g} of "
+        "these), by chance. A test since the beginning has to outweigh the good verdicts."
     )
     named = [_named(row) | {"good_before": str(row["good_before"])} for row in rows]
     return Table("power", "How soon the trigger finds what is worse", reading, columns, named)
@@ -89,10 +87,9 @@ def _unbiased(rows: Sequence[simulating.Row]) -> Table:
         Column("plain_high", "to", ".3f"),
     ]
     reading = (
-        "People judge all that goes to them and the automatic answers drawn by lot. What goes to them is wrong "
-        f"oftener: so is {HARDER:g} of what would be right. Means over the runs, how many standard errors they are off "
-        "the truth, the middle 95 % of the runs, and how often a 95 % interval held the truth. The plain share of "
-        "wrong verdicts is the rate of neither."
+        "People judge all that goes to them, which is wrong oftener (also "
+        f"{HARDER:g} of what would be right), and automatic answers drawn by lot. Means over the runs, by how many "
+        "standard errors they are off, the middle 95 % of the runs, and how often a 95 % interval held the truth."
     )
     return Table("unbiased", "Is the estimate right?", reading, columns, [_named(row) for row in rows])
 
