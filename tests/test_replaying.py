@@ -207,8 +207,10 @@ def test_it_says_what_would_have_answered() -> None:
     assert (first["action"], first["answers"]) == ("baseline", ONE.as_json())  # there was none before it
     assert (second["action"], second["answers"]) == (PREVIOUS, ONE.as_json())
     assert "triage/1 would have answered from then on" in tell_replay(found)
+    assert "The rule would have fired 2 times" in tell_replay(found)
     alert = replay(replace(RULE, action=ALERT), LIVE, ALL, lambda _: given(WRONG[:5]), before)
     assert "an alert, and nothing else" in tell_replay(alert)
+    assert "The rule would have fired once" in tell_replay(alert)
 
 
 def test_terms_follow_promotions_and_roll_backs() -> None:

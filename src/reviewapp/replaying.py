@@ -235,7 +235,7 @@ def tell_replay(found: Mapping[str, Any]) -> str:
         lines += [f"  {_firing_in_words(one)}" for one in term["firings"]]
     fired = sum(len(term["firings"]) for term in found["terms"])
     lines.append(
-        f"The rule would have fired {fired} time{'s' * (fired != 1)}; what came after is as it was recorded."
+        f"The rule would have fired {'once' if fired == 1 else f'{fired} times'}; what came after is as it was recorded."
         if fired
         else "The rule would not have fired."
     )
