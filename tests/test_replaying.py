@@ -293,8 +293,8 @@ def run(parts: Parts) -> Callable[..., Result]:
     environment = {name: str(value) for name, value in names.items()}
     environment["REVIEWAPP_DATABASE_URL"] = parts.settings.database_url
 
-    def command(*words: str) -> Result:
-        return CliRunner().invoke(cli.main, ["monitor", *words], env=environment)
+    def command(*words: str, **settings: str) -> Result:
+        return CliRunner().invoke(cli.main, ["monitor", *words], env={**environment, **settings})
 
     return command
 
@@ -323,6 +323,27 @@ def test_the_own_rule_over_the_own_ledger_fires_where_the_service_did(
     stricter = json.loads(run("--replay", "..", "--policy", str(tmp_path / "policy.json"), "--json").stdout)
     assert stricter["terms"][0]["firings"][0]["n"] < firing["n"]
     assert parts.store.path.read_bytes() == kept
+
+
+def test_the_rule_of_the_live_release_is_simulated_on_requests_as_its_evaluation_expects_them(
+    parts: Parts, run: Callable[..., Result]
+) -> None:
+    shown = run("--simulate", "--months", "20")
+    assert shown.exit_code == 0
+    seen = parts.registry.adapter().release.evaluation["results"]["test"]["model"]
+    assert f"without a person ({1 - seen['referred']:.3f})" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize("words", [["--simulate"], ["--replay", ".."]])
+def test_a_live_release_that_does_not_load_is_said_and_a_policy_of_its_own_does_without(
+    run: Callable[..., Result], words: list[str], tmp_path: Path
+) -> None:
+    nowhere = {"REVIEWAPP_RELEASES": str(tmp_path / "nowhere")}
+    shown = run(*words, **nowhere)
+    assert (shown.exit_code, "triage/1 does not load: " in shown.stderr) == (2, True)
+    policy = Policy(cost_wrong=10, cost_review=2, rollback=RULE)
+    (tmp_path / "policy.json").write_text(json.dumps(policy.as_json()))
+    assert run("--replay", "..", "--policy", str(tmp_path / "policy.json"), **nowhere).exit_code == 0
 
 
 def test_an_event_of_an_older_version_tells_no_number_and_all_of_its_time_counts(parts: Parts) -> None:
