@@ -68,7 +68,7 @@ _KEEP_TO_A_CORE = {"pre_fork": _choose_core, "post_fork": _keep_to_core}
 
 def _begin_rounds(worker: Any) -> None:
     """In the worker, once its app is there."""
-    from .parts import EXTENSION  # with it comes NumPy, which must be loaded after NUMERIC_THREADS are set
+    from .parts import EXTENSION  # noqa: PLC0415 (with it comes NumPy: only once NUMERIC_THREADS are set)
 
     worker.app.wsgi().extensions[EXTENSION].rounds.keep_doing()
 
