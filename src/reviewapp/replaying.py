@@ -234,8 +234,9 @@ def tell_replay(found: Mapping[str, Any]) -> str:
         lines.append(_term_in_words(term))
         lines += [f"  {_firing_in_words(one)}" for one in term["firings"]]
     fired = sum(len(term["firings"]) for term in found["terms"])
+    times = "once" if fired == 1 else f"{fired} times"
     lines.append(
-        f"The rule would have fired {'once' if fired == 1 else f'{fired} times'}; what came after is as it was recorded."
+        f"The rule would have fired {times}; what came after is as it was recorded."
         if fired
         else "The rule would not have fired."
     )
