@@ -23,7 +23,8 @@
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
 4 evaluation golden trigger monitoring   what a release says of itself, its ledger of it, and of its readers; when it
-  reliance watching                      must stop, and that it does
+  reliance watching                      must stop, and that it does; what a rule would have done, and what it is
+  replaying simulating                   worth
 4 slo tally                              how the service stands to its objectives, how much it has answered
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill

@@ -24,6 +24,7 @@ from ..trigger import ABOVE
 from ..wording import answered, how_sure
 from .command import say
 from .group import ACTOR, _parts, end_tidily, main
+from .trying import tries_rules, try_rule
 
 
 @main.command()
@@ -73,8 +74,14 @@ def replay(prediction_id: str) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
-def monitor(as_json: bool) -> None:
-    """Compute the monitoring metric and the rollback trigger from the ledger; exit code 1 where it has fired."""
+@tries_rules
+def monitor(as_json: bool, **tried: Any) -> None:
+    """Compute the monitoring metric and the rollback trigger from the ledger; exit code 1 where it has fired.
+
+    With --replay or --simulate: try a rule, and write nothing; exit code 0.
+    """
+    if try_rule(**tried, as_json=as_json):
+        return
     parts = _parts()
     pointer = parts.registry.live()
     if pointer is None:
