@@ -8,14 +8,15 @@
 2 difference                             what changes for callers from one contract to another
 2 policy rules rulelist calibration      what a release is made of: what to do with an answer, the baseline,
   transformers structures estimators     the model, what of it is to be trusted,
-  trust release                          and the release itself
+  trust profile release                  how its table was spread, and the release itself
 3 engine/                                how an option answers: scikit-learn itself, or its fitted parts compiled
 3 explain prediction adapter             answering: the one module that both doors call
 3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
 3 bulk                                   whole files: each row a request of its own
 3 tables chain statements store desk     keeping: predictions, what waits, what was said of them,
-  reviews ledger registry attempts       the live release, who may do what, files sent on a page; the chain over it,
-  accounts uploads intact purging        whether it is whole, and what was asked erased
+  reviews blocks ledger registry         the live release, who may do what, files sent on a page; the chain over it,
+  attempts accounts uploads intact       whether it is whole, and what was asked erased
+  purging
 3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
