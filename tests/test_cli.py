@@ -326,7 +326,7 @@ def test_monitor_tells_the_metric_and_ends_with_1_once_the_trigger_has_fired(
     made = answered()
     quiet = run("monitor")
     assert quiet.exit_code == 0
-    assert "1 automatic answers drawn, 0 of them judged" in quiet.stdout
+    assert "1 automatic answers drawn, 0 judged in the window" in quiet.stdout
     assert "waits for 30 verdicts" in quiet.stdout
     parts = cli.group.make_parts(load_settings())
     for prediction_id in [made, *(answered() for _ in range(29))]:

@@ -129,7 +129,7 @@ def test_each_picture_has_a_text_and_a_table_that_say_the_same(parts: Parts, pag
     assert "after each of 300 verdicts: 10.0 % now, with a 95 % interval from 7.1 % to 13.9 %" in str(
         pictures[0]["aria-label"]
     )
-    assert "0.5 now, of the 20 that it takes" in str(pictures[1]["aria-label"])
+    assert "0.142 now, of the 20 that it takes" in str(pictures[1]["aria-label"])
     assert len(series) <= POINTS
     assert len(shown.all("th", scope="row")) == 2 * len(series)  # every point of a picture is a row of its table
     for line in shown.all("polyline"):

@@ -65,9 +65,10 @@ errors places staging config strictjson csvfiles stages logs joining manifest |
 dates field contract | schemas bodies samples forms frames difference policy |
 rules rulelist calibration transformers structures estimators trust profile release | engine |
 explain prediction adapter proof proving bulk tables chain statements store ledgerfile backup restoring
-search finding filters desk reviews blocks ledger intact purging export registry verifying attempts accounts uploads
+search finding filters desk reviews blocks ledger releaselog intact purging export registry rounds verifying attempts
+accounts uploads
 components openapi marking wording snippets |
-evaluation golden monitoring reliance drift building | triage | evidence |
+evaluation golden trigger monitoring reliance drift watching building | triage | evidence |
 parts | protocol security | lookups | api ui worker server doctor | factory | cli | __main__
 """
 

@@ -14,8 +14,9 @@ from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import BreakingChange, Conflict, NotFound, NotReady, ReleaseRefused
 from reviewapp.manifest import MANIFEST
-from reviewapp.registry import Registry, by_version
+from reviewapp.registry import Registry
 from reviewapp.release import Release, ReleaseId
+from reviewapp.releaselog import by_version
 from reviewapp.store import Store
 
 from .small import with_limit

@@ -15,8 +15,9 @@ from reviewapp import registry as registries
 from reviewapp import release as releases
 from reviewapp.contract import Contract
 from reviewapp.errors import Conflict, NotFound, NotReady, ReleaseRefused, UsageError
-from reviewapp.registry import Registry, ReleaseEvent, by_version, way_back
+from reviewapp.registry import Registry
 from reviewapp.release import Release, ReleaseId
+from reviewapp.releaselog import ReleaseEvent, by_version, way_back
 from reviewapp.store import Store
 from reviewapp.tables import release_events
 
@@ -35,10 +36,14 @@ class Adapter:
     release: Release
     wrong: set[int]
     asked: int = 0
+    option: str = "model"
 
     @property
     def contract(self) -> Contract:
         return self.release.contract
+
+    def answering(self, option: str) -> "Adapter":
+        return self if option == self.option else replace(self, option=option)
 
     def check_golden(self) -> None:
         self.asked += 1
@@ -81,6 +86,7 @@ def story(release: Release, event: str, reason: str, actor: str, second: int, *f
         "name": "small", "version": release.id.version, "digest": release.id.digest, "event": event, "reason": reason,
         "actor": actor, "created_at": f"2026-01-31T12:00:0{second}.123Z",
         "breaking": any(one["breaking"] for one in found), "differences": list(found),
+        "figures": {} if event == "built" else {"after": 0},
     }  # fmt: skip
 
 
@@ -114,7 +120,9 @@ def test_the_log_holds_each_move_whole_the_newest_first(service: Service, three:
     with service.store.reading() as connection:
         rows = connection.execute(select(release_events).order_by(release_events.c.seq)).mappings().all()
     kept = [
-        {"event": row["kind"], **{name: row[name] for name in said[3].as_json() if name != "event"}} for row in rows
+        {"event": row["kind"], **{name: row[name] for name in said[3].as_json() if name != "event"}}
+        | {"figures": row["figures"] or {}}
+        for row in rows
     ]
     assert kept == [event.as_json() for event in reversed(events)]
 

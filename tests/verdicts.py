@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy import insert, select
 
+from reviewapp.chain import linked
 from reviewapp.parts import Parts
 from reviewapp.prediction import Call, Prediction, new_id, timestamp, utcnow
 from reviewapp.tables import predictions, verdicts
@@ -28,7 +29,7 @@ def judge(parts: Parts, signs: str, *, audit: bool = True, blind: bool = False) 
     for start in range(0, len(made), PER_COMMIT):
         parts.ledger.add_predictions(made[start : start + PER_COMMIT], Call())
     last = select(predictions.c.seq).order_by(predictions.c.seq.desc()).limit(len(made))
-    with parts.store.writing() as connection:
+    with parts.store.writing() as connection, linked(connection, "verdicts"):
         rows = [
             {"prediction_seq": seq, "verdict": SIGNS[sign], "label": "bug" if sign == "-" else None, "value": None,
              "reasons": [], "note": None, "author": "ann", "created_at": now, "blind": blind}

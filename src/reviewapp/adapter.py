@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Any
 from weakref import proxy
@@ -40,7 +41,7 @@ SUM_TOLERANCE = 1e-6
 
 
 class ModelAdapter:
-    """Answers requests with one release.
+    """Answers requests with one release: with its `option`, which is the model unless it had to stop.
 
     `sinks` are called in turn with what was answered, before it is returned: an answer that was not kept is not given.
     Only the first may raise, and has then kept nothing: each of the calls that met is tried again alone. `clock`
@@ -49,6 +50,8 @@ class ModelAdapter:
 
     def __init__(self, release: Release, sinks: Sequence[Sink] = (), clock: Callable[[], datetime] = utcnow) -> None:
         self.release = release
+        self.option = "model"
+        self.policy = release.policy
         self.contract: Contract = release.contract
         self._sinks = tuple(sinks)
         self._clock = clock
@@ -59,13 +62,26 @@ class ModelAdapter:
         self._engines: dict[str, Engine] = dict(self._native)
         self._linear = LinearParts.of(release.model)
         self._encoder: Encoder | None = None
-        me: ModelAdapter = proxy(self)  # else it would refer to itself, and stay when its release was replaced
-        self._joined = Joined(
-            lambda _, asked: me._answer(asked), most=JOINED_ROWS, size=_rows, alike=(StoreBusy, StoreFull)
-        )
+        self._joined = self._join()
         self._regression = self.contract.outcome.task == "regression"
         if release.engine.kind == COMPILED:
             self._compile()
+
+    def _join(self) -> Joined[_Asked, list[Prediction]]:
+        me: ModelAdapter = proxy(self)  # else it would refer to itself, and stay when its release was replaced
+        return Joined(lambda _, asked: me._answer(asked), most=JOINED_ROWS, size=_rows, alike=(StoreBusy, StoreFull))
+
+    def answering(self, option: str) -> ModelAdapter:
+        """Return an adapter of the same release, with all that is loaded, that answers with an option.
+
+        The baseline answers by its own threshold, and what the model would say is kept beside each of its answers.
+        """
+        if option == self.option:
+            return self
+        twin = copy(self)
+        twin.option, twin.policy = option, self.release.policy_of(option)
+        twin._joined = twin._join()
+        return twin
 
     def _compile(self) -> None:
         """Answer by the compiled engine, which the release says agrees; one that knows more may have built it."""
@@ -84,7 +100,7 @@ class ModelAdapter:
         records: Sequence[Record],
         call: Call,
         *,
-        option: str = "model",
+        option: str | None = None,
         compare: bool = False,
         explain: bool = False,
     ) -> list[Prediction]:
@@ -93,7 +109,8 @@ class ModelAdapter:
         `compare` adds what the other option answers, `explain` what moved the answer. Raises ModelBroken where an
         output breaks the contract; whatever a sink raises passes through.
         """
-        plain = option == "model" and not (compare or explain or call.dry_run)
+        option = option or self.option
+        plain = option == self.option and not (compare or explain or call.dry_run)
         if plain and len(records) <= JOINED_ROWS:
             return self._joined((records, call))
         [(made, _)] = self._make([(records, call)], option, compare, explain)
@@ -102,22 +119,24 @@ class ModelAdapter:
         return made
 
     def _answer(self, asked: Sequence[_Asked]) -> list[list[Prediction]]:
-        answered = self._make(asked)
+        answered = self._make(asked, self.option)
         for sink in self._sinks:
             sink(answered)
         return [made for made, _ in answered]
 
     def _make(
-        self, asked: Sequence[_Asked], option: str = "model", compare: bool = False, explain: bool = False
+        self, asked: Sequence[_Asked], option: str, compare: bool = False, explain: bool = False
     ) -> list[tuple[list[Prediction], Call]]:
         rows = [record for records, _ in asked for record in records]
         outputs = self.outputs(option, rows)
         other = "baseline" if option == "model" else "model"
-        both = compare or self.release.policy.review_disagreement
+        policy = self.policy if option == self.option else self.release.policy_of(option)
+        compare = compare or self.option != "model"  # which is then asked beside it, in the shadow
+        both = compare or policy.review_disagreement
         others = self.outputs(other, rows) if both else [None] * len(rows)
         now = self._clock()
         created_at, ids = timestamp(now), new_ids(now, len(rows))
-        release, policy = self.release.id, self.release.policy
+        release = self.release.id
         drawn = zip(ids, outputs, others, strict=True)
         answered = []
         for records, call in asked:

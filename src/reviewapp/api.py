@@ -17,7 +17,6 @@ from .bodies import batch_request, move_request, prediction_request, promote_req
 from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
 from .field import Record
 from .filters import LIST_OPTIONS, option
-from .monitoring import monitor
 from .openapi import describe
 from .parts import own_parts, parts
 from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
@@ -255,7 +254,7 @@ def roll_back_release() -> Response:
 @needs("review")
 def get_monitor() -> Response:
     """Return the monitoring metric of the live release, its interval, and the state of the rollback trigger."""
-    return answer(monitor(parts.registry.adapter().release, parts.ledger))
+    return answer(lookups.monitor())
 
 
 # ---- health -----------------------------------------------------------------------------------------------------

@@ -29,14 +29,19 @@ Row = Sequence[Any]
 
 
 class Kind:
-    """A table that is only appended to. `emptied` are the columns that a purge empties, with what it leaves there."""
+    """A table that is only appended to. `emptied` are the columns that a purge empties, with what it leaves there.
 
-    def __init__(self, table: Table, **emptied: Any) -> None:
-        self.table, self.emptied = table, emptied
+    `later` are columns that came after the chain began: they count where they hold something, so that the rows from
+    before stand for the same bytes as ever.
+    """
+
+    def __init__(self, table: Table, later: Sequence[str] = (), **emptied: Any) -> None:
+        self.table, self.emptied, self.later = table, emptied, later
         self.columns = [column.name for column in table.c if column.name not in ("seq", "seal")]
-        kept = [name for name in self.columns if name not in emptied and name != "salt"]
+        kept = [name for name in self.columns if name not in emptied and name != "salt" and name not in later]
         self.erased = _values_of(self.columns, emptied)
         self._kept = _values_of(self.columns, kept)
+        self._later = _values_of(self.columns, later)
         self.salt = _values_of(self.columns, [name for name in self.columns if name == "salt"])
 
     def digest(self, row: Row) -> bytes:
@@ -46,7 +51,11 @@ class Kind:
 
     def entry(self, row: Row, digest: bytes | None = None) -> bytes:
         """Return the bytes that stand for a row; `digest` is the one that stayed of an erased row."""
-        return (self.digest(row) if digest is None else digest) + orjson.dumps(self._kept(row))
+        kept = self._kept(row)
+        if self.later:
+            held = {name: value for name, value in zip(self.later, self._later(row), strict=True) if value is not None}
+            kept = (*kept, held) if held else kept
+        return (self.digest(row) if digest is None else digest) + orjson.dumps(kept)
 
 
 def _values_of(columns: Sequence[str], names: Iterable[str]) -> Callable[[Row], tuple[Any, ...]]:
@@ -61,7 +70,7 @@ KINDS = {
     for kind in (
         Kind(predictions, reference=None, input=None, warnings="[]", explanation=None),
         Kind(verdicts, note=None),
-        Kind(release_events),
+        Kind(release_events, later=("figures",)),
         Kind(purges),
     )
 }
@@ -89,13 +98,16 @@ def linked(connection: Connection, what: str) -> Iterator[None]:
     append_link(connection, what, before)
 
 
-def append_link(connection: Connection, what: str, after: int) -> None:
-    """Add a link over the rows of a table after the one of a number, if there are any, however many there are."""
+def append_link(connection: Connection, what: str, after: int, *, later: bool = True) -> None:
+    """Add a link over the rows of a table after the one of a number, if there are any, however many there are.
+
+    `later` columns are there, except in the step of the schema that began the chain.
+    """
     kind = KINDS[what]
     last = connection.scalar(select(func.max(kind.table.c.seq))) or 0
     if last == after:
         return
-    sealed = digest_of(kind.entry(row) for _, *row in raw_rows(connection, what, "WHERE t.seq > ?", after))
+    sealed = digest_of(kind.entry(row) for _, *row in raw_rows(connection, what, "WHERE t.seq > ?", after, later=later))
     if "seal" in kind.table.c:
         connection.execute(update(kind.table).where(kind.table.c.seq == last).values(seal=sealed))
     newest = connection.scalar(select(links.c.hash).order_by(links.c.seq.desc()).limit(1))
@@ -103,9 +115,10 @@ def append_link(connection: Connection, what: str, after: int) -> None:
     connection.execute(insert(links).values(what=what, last=last, seal=sealed, hash=hash_))
 
 
-def raw_rows(connection: Connection, what: str, where: str = "", *values: Any) -> Iterable[Row]:
+def raw_rows(connection: Connection, what: str, where: str = "", *values: Any, later: bool = True) -> Iterable[Row]:
     """Return (number, *columns of the kind) of rows in their order, as `in_order` does."""
-    columns = ", ".join(f't."{name}"' for name in KINDS[what].columns)
+    kind = KINDS[what]
+    columns = ", ".join(f't."{name}"' if later or name not in kind.later else "NULL" for name in kind.columns)
     query = f"SELECT t.seq, {columns} FROM {what} AS t {where} ORDER BY t.seq"  # noqa: S608 (names of our own)
     return in_order(connection, query, *values)
 

@@ -131,6 +131,8 @@ def components(contract: Contract) -> dict[str, Schema]:
                 "created_at": TIME,
                 "breaking": {"type": "boolean", "description": "Whether any of the differences breaks callers."},
                 "differences": {"type": "array", "items": ref("Difference")},
+                "figures": {"type": "object", "description": "`after`: the number of the last prediction before it; "
+                            "and what led to it, where the trigger fired."},
             }
         ),
         "Difference": object_({"pointer": TEXT, "detail": TEXT, "breaking": {"type": "boolean"}}),
@@ -156,13 +158,20 @@ def _monitor() -> Schema:
     share = {"type": "number", "minimum": 0, "maximum": 1}
     unknown = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
     interval = {"value": {**unknown, "description": "null: nothing was counted."}, "low": share, "high": share}
+    judged = {**interval, "verdicts": COUNT, "wrong": COUNT}
     return object_(
         {
             "release": ref("ReleaseId"),
+            "answers_with": {"type": "string", "enum": list(OPTIONS)},
             "metric": object_(
-                {"name": {"type": "string", "enum": list(METRICS)}, **interval, "verdicts": COUNT, "wrong": COUNT,
-                 "drawn": {**COUNT, "description": "Automatic answers drawn by lot for a person to check."}}
+                {"name": {"type": "string", "enum": list(METRICS)}, **judged,
+                 "drawn": {**COUNT, "description": "Automatic answers drawn by lot for a person to check."},
+                 "last_verdict_at": {"type": ["string", "null"], "description": "Of those on audited answers."}}
             ),
+            "overall": {
+                **object_({**interval, "verdicts": COUNT}),
+                "description": "The error rate if every answer were used, also those that go to a person.",
+            },
             "trigger": object_(
                 {
                     "state": {"type": "string", "enum": ["too_few_verdicts", "within_limit", "above_limit"],
@@ -170,10 +179,20 @@ def _monitor() -> Schema:
                     "limit": share,
                     "confidence": share,
                     "minimum_verdicts": COUNT,
-                    "evidence": {**NUMBER, "description": "The highest so far; it fires at `needed`."},
+                    "window_verdicts": COUNT,
+                    "window_days": COUNT,
+                    "consecutive_failures": COUNT,
+                    "cool_down_hours": COUNT,
+                    "evidence": {**NUMBER, "description": "After the last verdict; it fires at `needed`."},
                     "needed": NUMBER,
                     "fired_at": {"type": ["integer", "null"], "description": "After how many verdicts it fired."},
                     "action": {"type": "string", "enum": list(ACTIONS)},
+                    "fired": {
+                        **object_({"at": TIME, "event": TEXT, "release": ref("ReleaseId"), "reason": TEXT,
+                                   "metric": {"type": "object"}}),
+                        "type": ["object", "null"],
+                        "description": "What it has led to, until somebody promotes or rolls back.",
+                    },
                 }
             ),
             "referred": object_(
@@ -181,6 +200,11 @@ def _monitor() -> Schema:
                  "expected": {**unknown, "description": "What the evaluation says of the share to a person."},
                  "moved": {"type": "boolean", "description": "The share differs by more than chance."}}
             ),
+            "shadow": {
+                **object_(judged),
+                "type": ["object", "null"],
+                "description": "How often the model would have been wrong, where the baseline answers.",
+            },
         }
     )  # fmt: skip
 

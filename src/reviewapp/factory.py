@@ -14,14 +14,15 @@
 3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
 3 bulk                                   whole files: each row a request of its own
 3 tables chain statements store desk     keeping: predictions, what waits, what was said of them,
-  reviews blocks ledger registry         the live release, who may do what, files sent on a page; the chain over it,
-  attempts accounts uploads intact       whether it is whole, and what was asked erased
-  purging
+  reviews blocks ledger releaselog       the live release, who may do what, files sent on a page; the chain over it,
+  registry rounds attempts accounts      what is done every so often; whether it is whole, and what was asked erased
+  uploads intact purging
 3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
-4 evaluation golden monitoring reliance  what a release says of itself, its ledger of it, and of its readers
+4 evaluation golden trigger monitoring   what a release says of itself, its ledger of it, and of its readers; when it
+  reliance drift watching                must stop, and that it does
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
@@ -57,11 +58,13 @@ from .parts import EXTENSION, Parts
 from .proof import Proofs
 from .registry import Registry
 from .release import Release
+from .rounds import Rounds
 from .stages import server_timing
 from .store import Store
 from .trust import TrustedTypes
 from .ui import ui
 from .uploads import Uploads
+from .watching import EVERY_SECONDS, Watch
 
 log = logging.getLogger("reviewapp")
 PATIENCE = 1.5  # seconds: who waits for another process holds a thread that could answer who only reads
@@ -132,7 +135,9 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
 
     trusted, prove = TrustedTypes(settings.instance).names, Proofs(settings.instance).demand
     registry = Registry(settings.releases, store, make_adapter, trusted=trusted, prove=prove)
-    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store))
+    watch, rounds = Watch(registry, ledger), Rounds(store)
+    rounds.add("trigger", EVERY_SECONDS, watch.go_round)
+    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), watch, rounds)
 
 
 def _finish(response: Response) -> Response:

@@ -227,10 +227,10 @@ class Ledger:
         with self._store.reading() as connection:
             return {task for task, holds in kinds.items() if connection.scalar(select(exists().where(holds)))}
 
-    def reviews(self, release: ReleaseId) -> Reviews:
-        """Return what people said of the answers of a release, and of how many answers."""
+    def reviews(self, release: ReleaseId, after: int = 0) -> Reviews:
+        """Return what people said of the answers of a release after the prediction of a number, and of how many."""
         with self._store.reading() as connection:
-            return self._reader.read(connection, release)
+            return self._reader.read(connection, release, after)
 
     def block(self, release: ReleaseId, size: int, **which: int | None) -> Block:
         """Return a full block of a release's requests (blocks.py), the last one where nothing else is said."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from . import monitoring
 from .desk import Lease
 from .errors import Conflict, NotReady
 from .filters import LIST_OPTIONS, PAGE, with_times
@@ -49,7 +50,9 @@ def predictions() -> tuple[list[Prediction], str | None]:
 
 def add_verdict(prediction_id: str, values: Mapping[str, Any]) -> Prediction:
     """Append a checked verdict in the name of who asks."""
-    return parts.ledger.add_verdict(prediction_id, verdict_of(values, client().name, utcnow()))
+    judged = parts.ledger.add_verdict(prediction_id, verdict_of(values, client().name, utcnow()))
+    parts.watch.after_verdict()
+    return judged
 
 
 def add_verdict_in_turn(prediction_id: str, values: Mapping[str, Any]) -> Prediction:
@@ -60,7 +63,9 @@ def add_verdict_in_turn(prediction_id: str, values: Mapping[str, Any]) -> Predic
         parts.desk.check(connection, prediction_id, reviewer)
 
     given = verdict_of(values, reviewer, utcnow())
-    return parts.ledger.add_verdict(prediction_id, given, own_answer=True, check=check)
+    judged = parts.ledger.add_verdict(prediction_id, given, own_answer=True, check=check)
+    parts.watch.after_verdict()
+    return judged
 
 
 def take_back_in_turn(prediction_id: str) -> Prediction:
@@ -86,6 +91,12 @@ def policy() -> Policy | None:
         return parts.registry.adapter().release.policy
     except NotReady:
         return None
+
+
+def monitor() -> dict[str, Any]:
+    """Return the monitoring metric of what answers now, and the state of the trigger."""
+    release, seen = parts.registry.adapter().release, parts.registry.standing()
+    return monitoring.monitor(release, parts.ledger, seen if seen and seen.id == release.id else None)
 
 
 def releases() -> list[dict[str, Any]]:

@@ -1,61 +1,50 @@
-"""The monitoring metric and the rollback trigger of a release, from what the ledger holds.
+"""The monitoring metric of what answers now, and the state of the rollback trigger, from what the ledger holds.
 
-The metric is the share of wrong answers among those that were used without a person. Verdicts on what went to a
-person anyway say nothing of the others, so it is estimated from the audit alone: automatic answers drawn by lot, each
-with the same probability (`audit_share`), which makes the plain share of wrong ones the Horvitz-Thompson estimate.
+The metric is the share of wrong answers among those that were used without a person. Verdicts on what went to a person
+anyway say nothing of the others, so it is estimated from the audit alone: automatic answers drawn by lot, each with the
+same probability (`audit_share`). Weighted by one over that (Horvitz and Thompson 1952, "A generalization of sampling
+without replacement from a finite universe", JASA 47; Hajek's ratio), it is the share of wrong ones among them.
 
-The trigger tests "the error rate is at most the limit" after every verdict, so a fixed-size interval would fire by
-chance sooner or later. `evidence_above` is a likelihood ratio averaged over all rates above the limit; while the rate
-is at or below it, such a ratio ever reaches 1/(1 - confidence) with a probability of 1 - confidence at most,
-however often one looks (Ville 1939; Robbins 1970, "Statistical methods related to the law of the iterated logarithm").
+`overall` is the error rate if every answer were used: both parts, each judged by its own verdicts, weighted by how
+many answers it has. The plain share of wrong verdicts would weigh what went to a person, which is judged as a whole and
+wrong more often, far too much.
 
-That holds for verdicts in the order in which they become known. In the order of the predictions a late verdict would
-come between earlier ones and make new beginnings to look at: with the rate at the limit, 200 verdicts and an answer
-judged at random, that fires in 15 % of runs, with the newest judged first in 74 %, where 5 % is promised and the order
-of the verdicts gives 3 %. A verdict that changes what is held of an answer counts as a new one, at its own time. What
-nothing can mend: people who choose what to judge by whether it looks wrong; the queue hands out in order.
+Intervals are of 95 %: Wilson's of shares; of the weighted sum that of Zou and Donner (2008), "Construction of
+confidence limits about effect measures", Statistics in Medicine 27. They hold for one look; what may be looked at after
+each verdict is the trigger's evidence (trigger.py).
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import betaincc, betaln
 from scipy.stats import fisher_exact
 
 from .evaluation import wilson
 from .ledger import Ledger
 from .policy import RollbackRule
-from .prediction import Prediction
+from .prediction import Prediction, timestamp, utcnow
 from .release import Release
+from .releaselog import ReleaseEvent, Standing
 from .reviews import Reviews, rejects
+from .trigger import ABOVE, TOO_FEW, WITHIN, Trigger, evidence, watch
 
 MOVED = 0.001  # a share that differs from the evaluation's with less chance than this is said to have moved
 POINTS = 40  # so many of a course are shown
-TOO_FEW, WITHIN, ABOVE = "too_few_verdicts", "within_limit", "above_limit"
 
-
-@dataclass(frozen=True)
-class Trigger:
-    """The state of a rule after `n` verdicts, in order. `fired_at` counts the verdicts that it took, or is None."""
-
-    n: int
-    wrong: int
-    evidence: float
-    needed: float
-    fired_at: int | None
-    state: str
+Share = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Point:
-    """What was known after `n` verdicts, the last of them given at `at`; `evidence` is the highest so far."""
+    """What was known after `n` verdicts, the last of them given at `at`, of those in the window that ends there."""
 
     n: int
     at: str
@@ -69,92 +58,139 @@ class Point:
         return asdict(self)
 
 
-def evidence_above(limit: float, wrong: int, n: int) -> float:
-    """Return how much likelier `wrong` of `n` are under a rate drawn evenly from (limit, 1] than under the limit.
-
-    The limit lies between 0 and 1, and is neither.
-    """
-    return float(_evidence(limit, np.array([wrong]), np.array([n]))[0])
-
-
-def _evidence(limit: float, wrong: NDArray[np.int64], n: NDArray[np.int64]) -> NDArray[np.float64]:
-    a, b = wrong + 1, n - wrong + 1
-    tail = betaincc(a, b, limit)
-    log_limit = wrong * math.log(limit) + (n - wrong + 1) * math.log1p(-limit)
-    log_tail = np.log(tail, where=tail > 0, out=np.full(tail.shape, -np.inf))
-    found: NDArray[np.float64] = np.exp(np.minimum(betaln(a, b) + log_tail - log_limit, 700.0))
-    return found
-
-
-def _highest(rule: RollbackRule, wrong: Sequence[bool]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return how many were wrong, and the highest evidence so far, after each verdict."""
-    bad = np.cumsum(np.asarray(wrong, dtype=np.int64))
-    return bad, np.maximum.accumulate(_evidence(rule.limit, bad, np.arange(1, len(bad) + 1)))
-
-
-def watch(rule: RollbackRule, wrong: Sequence[bool]) -> Trigger:
-    """Return the state of the rule after verdicts in order, looking after each one; once fired it stays fired."""
-    needed, n = 1 / (1 - rule.confidence), len(wrong)
-    if n == 0:
-        return Trigger(0, 0, 0.0, needed, None, TOO_FEW if rule.minimum_verdicts else WITHIN)
-    bad, best = _highest(rule, wrong)
-    fired_at = max(rule.minimum_verdicts, int(np.argmax(best >= needed)) + 1) if best[-1] >= needed else n + 1
-    state = ABOVE if fired_at <= n else TOO_FEW if n < rule.minimum_verdicts else WITHIN
-    return Trigger(n, int(bad[-1]), float(best[-1]), needed, fired_at if fired_at <= n else None, state)
-
-
 def is_wrong(prediction: Prediction) -> bool | None:
     """Return whether a person found an answer wrong; None where nobody judged it, or could not tell."""
     return None if prediction.verdict is None else rejects(prediction.verdict, prediction.output)
 
 
-def monitor(release: Release, ledger: Ledger) -> dict[str, Any]:
+def monitor(
+    release: Release, ledger: Ledger, standing: Standing | None = None, now: datetime | None = None
+) -> dict[str, Any]:
     """Return the metric of a release with its interval, the trigger's state, and the share that goes to a person.
 
     That share needs no verdict: where it leaves what the evaluation expects, the requests are no longer the same.
+    `standing` says since when the release answers, and with which option; without it: always, with the model.
     """
-    return monitored(release, ledger.reviews(release.id))
+    seen = standing or Standing(release.id)
+    return monitored(release, ledger.reviews(release.id, seen.after), seen, now)
 
 
-def monitored(release: Release, reviews: Reviews) -> dict[str, Any]:
+def monitored(
+    release: Release, reviews: Reviews, standing: Standing | None = None, now: datetime | None = None
+) -> dict[str, Any]:
     """Return what `monitor` does, from reviews that are read already."""
+    seen, at = standing or Standing(release.id), utcnow() if now is None else now
     rule = release.policy.rollback
-    trigger = watch(rule, [wrong for _, wrong in reviews.known])
     counts = reviews.predictions
     n, referred = sum(counts.values()), counts.get("review", 0)
-    low, high = wilson(trigger.wrong, trigger.n)
-    referred_low, referred_high = wilson(referred, n)
-    evaluated = release.evaluation.get("results", {}).get("test", {}).get("model", {})
+    evaluated = release.evaluation.get("results", {}).get("test", {}).get(seen.option, {})
     return {
         "release": release.id.as_json(),
-        "metric": {
-            "name": rule.metric,
-            "value": trigger.wrong / trigger.n if trigger.n else None,
-            "low": low,
-            "high": high,
-            "verdicts": trigger.n,
-            "wrong": trigger.wrong,
-            "drawn": reviews.drawn,
-        },
-        "trigger": {
-            "state": trigger.state,
-            "limit": rule.limit,
-            "confidence": rule.confidence,
-            "minimum_verdicts": rule.minimum_verdicts,
-            "evidence": trigger.evidence,
-            "needed": trigger.needed,
-            "fired_at": trigger.fired_at,
-            "action": rule.action,
-        },
+        "answers_with": seen.option,
+        "metric": {"name": rule.metric, **_metric(rule, reviews, at), "drawn": reviews.drawn},
+        "overall": _overall(reviews, _window(rule, reviews, at)),
+        "trigger": _trigger(rule, reviews, seen),
         "referred": {
             "predictions": n,
-            "value": referred / n if n else None,
-            "low": referred_low,
-            "high": referred_high,
+            **_share(referred, n),
             "expected": evaluated.get("referred"),
             "moved": _differ(referred, n, evaluated),
         },
+        "shadow": _shadow(reviews) if seen.option != "model" else None,
     }
+
+
+def trigger_of(rule: RollbackRule, reviews: Reviews, fired_before: str | None = None) -> Trigger:
+    """Return the state of a rule of the model's answers.
+
+    `fired_before` is when it last did: it does not again before it has cooled down.
+    """
+    earliest = 1
+    if fired_before is not None:
+        cool = datetime.fromisoformat(fired_before) + timedelta(hours=rule.cool_down_hours)
+        earliest = 1 + bisect_left([at for at, _ in reviews.known], timestamp(cool))
+    return watch(rule, [wrong for _, wrong in reviews.known], earliest)
+
+
+def _trigger(rule: RollbackRule, reviews: Reviews, seen: Standing) -> dict[str, Any]:
+    """Return the state of the trigger: what it was when it fired, if it did and nobody has moved anything since."""
+    found = trigger_of(rule, reviews).as_json() if seen.fired is None else seen.fired.figures["trigger"]
+    return {
+        "state": found["state"],
+        "limit": rule.limit,
+        "confidence": rule.confidence,
+        "minimum_verdicts": rule.minimum_verdicts,
+        "window_verdicts": rule.window_verdicts,
+        "window_days": rule.window_days,
+        "consecutive_failures": rule.consecutive_failures,
+        "cool_down_hours": rule.cool_down_hours,
+        "evidence": found["evidence"],
+        "needed": found["needed"],
+        "fired_at": found["fired_at"],
+        "action": rule.action,
+        "fired": None if seen.fired is None else _firing(seen.fired),
+    }
+
+
+def _firing(event: ReleaseEvent) -> dict[str, Any]:
+    return {
+        "at": event.created_at,
+        "event": event.kind,
+        "release": event.figures["release"],
+        "reason": event.reason,
+        "metric": event.figures["metric"],
+    }
+
+
+def _window(rule: RollbackRule, reviews: Reviews, now: datetime) -> str:
+    """Return the time from which on verdicts are in the window: so many audited ones, none too old."""
+    known = reviews.known[-rule.window_verdicts :]
+    first = known[0][0] if known else ""
+    oldest = timestamp(now - timedelta(days=rule.window_days)) if rule.window_days else ""
+    return max(first, oldest)
+
+
+def _metric(rule: RollbackRule, reviews: Reviews, now: datetime) -> Share:
+    since = _window(rule, reviews, now)
+    known = [wrong for at, wrong in reviews.known[-rule.window_verdicts :] if at >= since]
+    last = reviews.known[-1][0] if reviews.known else None
+    return {**_share(sum(known), len(known)), "verdicts": len(known), "wrong": sum(known), "last_verdict_at": last}
+
+
+def _overall(reviews: Reviews, since: str) -> Share:
+    """Return the error rate if every answer were used; its value None where a part has no verdict."""
+    given = [(wrong, drawn) for at, wrong, drawn in reviews.known_of_all if at >= since]
+    total, value, below, above = sum(reviews.predictions.values()), 0.0, 0.0, 0.0
+    for decision, audited in (("auto", True), ("review", False)):
+        weight = reviews.predictions.get(decision, 0) / total if total else 0.0
+        part = [wrong for wrong, drawn in given if drawn is audited]
+        if weight == 0:
+            continue
+        if not part:
+            return {**_share(0, 0), "verdicts": len(given)}
+        share, (low, high) = sum(part) / len(part), wilson(sum(part), len(part))
+        value += weight * share
+        below += (weight * (share - low)) ** 2
+        above += (weight * (high - share)) ** 2
+    if not given:
+        return {**_share(0, 0), "verdicts": 0}
+    return {
+        "value": value,
+        "low": max(0.0, value - math.sqrt(below)),
+        "high": min(1.0, value + math.sqrt(above)),
+        "verdicts": len(given),
+    }
+
+
+def _shadow(reviews: Reviews) -> Share:
+    """Return how often the model would have been wrong where the baseline answers, of what was drawn and judged."""
+    known = [wrong for one in reviews.judged if one.audit and (wrong := one.shadow_wrong) is not None]
+    return {**_share(sum(known), len(known)), "verdicts": len(known), "wrong": sum(known)}
+
+
+def _share(count: int, of: int) -> Share:
+    low, high = wilson(count, of)
+    return {"value": count / of if of else None, "low": low, "high": high}
 
 
 def course(rule: RollbackRule, reviews: Reviews, fired_at: int | None = None) -> list[Point]:
@@ -162,13 +198,16 @@ def course(rule: RollbackRule, reviews: Reviews, fired_at: int | None = None) ->
     given = reviews.known
     if not given:
         return []
-    bad, best = _highest(rule, [wrong for _, wrong in given])
+    wrong = [one for _, one in given]
+    sums, found = np.concatenate([[0], np.cumsum(wrong)]), evidence(rule, wrong)
     even = np.linspace(1, len(given), min(len(given), POINTS - 1)).round().astype(int)
     chosen = sorted({*even.tolist(), *([] if fired_at is None else [fired_at])})
-    return [
-        Point(n, given[n - 1][0], wrong, wrong / n, *wilson(wrong, n), float(best[n - 1]))
-        for n, wrong in ((n, int(bad[n - 1])) for n in chosen)
-    ]
+    points = []
+    for n in chosen:
+        first = max(0, n - rule.window_verdicts)
+        bad, of = int(sums[n] - sums[first]), n - first
+        points.append(Point(n, given[n - 1][0], bad, bad / of, *wilson(bad, of), float(found[n - 1])))
+    return points
 
 
 def kinds(reviews: Reviews) -> dict[str, int]:
@@ -190,21 +229,38 @@ def tell_monitor(found: dict[str, Any]) -> str:
     """Return the figures of `monitor` in words, one line a subject."""
     metric, trigger, referred = found["metric"], found["trigger"], found["referred"]
     release = f"{found['release']['name']}/{found['release']['version']}"
-    asked = f"{metric['drawn']} automatic answers drawn, {metric['verdicts']} of them judged"
-    lines = [f"{release}: {asked}, {metric['wrong']} wrong."]
+    answers = "" if found["answers_with"] == "model" else f" The {found['answers_with']} answers."
+    asked = f"{metric['drawn']} automatic answers drawn, {metric['verdicts']} judged in the window"
+    lines = [f"{release}: {asked}, {metric['wrong']} of these wrong.{answers}"]
     if metric["value"] is not None:
-        share = f"{metric['value']:.3f} (95 % interval {metric['low']:.3f} to {metric['high']:.3f})"
-        lines.append(f"Error rate of what was answered without a person: {share}; the limit is {trigger['limit']:g}.")
-    evidence = f"evidence {min(trigger['evidence'], 1e6):.2f} of the {trigger['needed']:.0f} that it takes"
-    state = {
-        TOO_FEW: f"waits for {trigger['minimum_verdicts']} verdicts ({evidence})",
-        WITHIN: f"quiet ({evidence})",
-        ABOVE: f"FIRED after {trigger['fired_at']} verdicts: roll back, `reviewapp rollback --reason …`",
-    }[trigger["state"]]
-    lines.append(f"Trigger: {state}.")
+        lines.append(
+            f"Error rate of what was answered without a person: {_in_words(metric)}; the limit is {trigger['limit']:g}."
+        )
+    if found["overall"]["value"] is not None:
+        lines.append(f"Error rate if every answer were used: {_in_words(found['overall'])}.")
+    lines.append(f"Trigger: {_state_in_words(trigger)}.")
     if referred["value"] is not None:
-        share = f"{referred['value']:.3f} (95 % interval {referred['low']:.3f} to {referred['high']:.3f})"
         told = "" if referred["expected"] is None else f"; the evaluation expects {referred['expected']:.3f}"
         moved = " The requests are not what they were at evaluation." if referred["moved"] else ""
-        lines.append(f"Share that goes to a person: {share} of {referred['predictions']}{told}.{moved}")
+        lines.append(f"Share that goes to a person: {_in_words(referred)} of {referred['predictions']}{told}.{moved}")
+    shadow = found["shadow"]
+    if shadow is not None and shadow["value"] is not None:
+        lines.append(f"The model, asked beside it, would have been wrong in {_in_words(shadow)}.")
     return "\n".join(lines)
+
+
+def _state_in_words(trigger: Mapping[str, Any]) -> str:
+    weight = f"evidence {min(trigger['evidence'], 1e6):.2f} of the {trigger['needed']:.0f} that it takes"
+    fired = trigger["fired"]
+    if fired is not None:
+        release = f"{fired['release']['name']}/{fired['release']['version']}"
+        return f"FIRED at {fired['at']} for {release}, after {trigger['fired_at']} verdicts ({fired['event']})"
+    return {
+        TOO_FEW: f"waits for {trigger['minimum_verdicts']} verdicts ({weight})",
+        WITHIN: f"quiet ({weight})",
+        ABOVE: f"FIRED after {trigger['fired_at']} verdicts: roll back, `reviewapp rollback --reason …`",
+    }[trigger["state"]]
+
+
+def _in_words(share: Mapping[str, Any]) -> str:
+    return f"{share['value']:.3f} (95 % interval {share['low']:.3f} to {share['high']:.3f})"

@@ -13,8 +13,10 @@ from .config import Settings
 from .desk import Desk
 from .ledger import Ledger
 from .registry import Registry
+from .rounds import Rounds
 from .store import Store
 from .uploads import Uploads
+from .watching import Watch
 
 EXTENSION = "reviewapp"
 
@@ -28,6 +30,8 @@ class Parts:
     registry: Registry
     accounts: Accounts
     uploads: Uploads
+    watch: Watch
+    rounds: Rounds
 
 
 def own_parts() -> Parts:

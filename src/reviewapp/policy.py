@@ -22,22 +22,33 @@ REASONS = (LOW_CONFIDENCE, WIDE_INTERVAL, OUTSIDE_SEEN, OPTIONS_DISAGREE)
 PRIMARY_METRICS = ("cost_per_100", "mean_absolute_error")
 METRICS = ("audited_error_rate",)
 LAST_DIGITS = 1e-9  # rows beside it, or another engine, may move the last digits of an answer
-ACTIONS = ("alert",)
+ALERT, BASELINE, PREVIOUS = "alert", "baseline", "previous"
+ACTIONS = (ALERT, BASELINE, PREVIOUS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackRule:
-    """When the release should stop answering without a person: the share of wrong audited answers is above `limit`.
+    """When the release must stop answering without a person: the share of wrong audited answers is above `limit`.
 
-    "Above" is believed once the verdicts, `minimum_verdicts` at least, speak against the limit with `confidence`; that
-    holds however often one looks (see monitoring.py). `action`: `alert` tells an operator, who rolls back.
+    "Above" is believed once the verdicts, `minimum_verdicts` at least, speak against the limit with `confidence` at
+    `consecutive_failures` looks in a row, one after each verdict: while the rate keeps to the limit, that happens in a
+    share of 1 - `confidence` of windows of `window_verdicts` verdicts at most (see monitoring.py). The figure itself is
+    taken over that many of the latest verdicts, none older than `window_days` (0: of any age). After it fired, it does
+    not fire again for `cool_down_hours`.
+
+    `action`: `baseline` answers from then on, while the model is only asked beside it; the `previous` release does;
+    or `alert`: nothing changes until an operator rolls back.
     """
 
     metric: str = METRICS[0]
     limit: float
     confidence: float = 0.95
     minimum_verdicts: int = 30
-    action: str = ACTIONS[0]
+    window_verdicts: int = 300
+    window_days: int = 90
+    consecutive_failures: int = 1
+    cool_down_hours: int = 24
+    action: str = BASELINE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +112,9 @@ class Policy:
         """Read `policy.json`; raise ReleaseRefused naming what is missing or wrong."""
         since_then = _BEFORE_THE_QUEUE if isinstance(document, Mapping) else {}
         policy = _members({**since_then, **document} if since_then else document, cls, "policy.json")
-        rollback = _members(policy["rollback"], RollbackRule, "policy.json, rollback")
+        asked = policy["rollback"]
+        rule = {**_BEFORE_THE_WINDOW, **asked} if isinstance(asked, Mapping) else asked
+        rollback = _members(rule, RollbackRule, "policy.json, rollback")
         reasons = tuple(policy["reason_options"])
         return cls(**{**policy, "rollback": RollbackRule(**rollback), "reason_options": reasons})
 
@@ -115,7 +128,12 @@ def _width(output: Mapping[str, Any]) -> float:
 
 
 _BEFORE_THE_QUEUE = {"blind_share": 0.0, "reason_options": []}  # what releases of older versions do not state
+_BEFORE_THE_WINDOW = {
+    name: RollbackRule.__dataclass_fields__[name].default
+    for name in ("window_verdicts", "window_days", "consecutive_failures", "cool_down_hours")
+}
 MAX_REASON_OPTIONS, LONGEST_REASON = 12, 100
+_ONE_AT_LEAST = {"window_verdicts", "consecutive_failures"}
 _SHARES = {"audit_share", "blind_share"}
 _BETWEEN_0_AND_1 = {"limit", "confidence", "coverage"}
 _NAMES = {"primary_metric": PRIMARY_METRICS, "metric": METRICS, "action": ACTIONS}
@@ -142,6 +160,8 @@ def _members(document: Any, kind: type, where: str) -> dict[str, Any]:
             raise ReleaseRefused(f"{where}: {name} must be a number, 0 or more.")
         if of == "int" and not (number and isinstance(value, int) and value >= 0):
             raise ReleaseRefused(f"{where}: {name} must be a whole number, 0 or more.")
+        if name in _ONE_AT_LEAST and value < 1:
+            raise ReleaseRefused(f"{where}: {name} must be 1 or more.")
         if name in _SHARES and value > 1:
             raise ReleaseRefused(f"{where}: {name} must be 1 at most.")
         if name in _BETWEEN_0_AND_1 and not 0 < value < 1:

@@ -11,55 +11,41 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, literal, select
+from sqlalchemy import Connection
 
 from . import release as releases
+from . import releaselog
 from .adapter import ModelAdapter
 from .chain import linked
 from .contract import Contract
 from .difference import Difference, differences
 from .errors import BreakingChange, Conflict, Flaw, NotFound, NotReady, ReleaseRefused, UsageError
+from .policy import BASELINE, PREVIOUS
 from .prediction import timestamp, utcnow
 from .release import Release, ReleaseId
+from .releaselog import (
+    ALERTED,
+    BUILT,
+    FELL_BACK,
+    LAST_MOVE,
+    PROMOTED,
+    ROLLED_BACK,
+    TRIGGER,
+    ReleaseEvent,
+    Standing,
+    by_version,
+    option_of,
+    way_back,
+)
 from .store import Store
-from .tables import release_events
 
-MOVES = ("promoted", "rolled_back")
 BREAKING_CHANGE = "breaking_change"  # the code of a flaw
 RETRY_SECONDS = 10.0  # how long a release that failed to load is left alone before it is tried again
-
-
-@dataclass(frozen=True)
-class ReleaseEvent:
-    """One row of the release log: what happened to which release, when, by whom and why.
-
-    `differences` are those of a move, as JSON: what it changed in the contract. `breaking` says whether any of them
-    breaks callers.
-    """
-
-    kind: str
-    id: ReleaseId
-    reason: str
-    actor: str
-    created_at: str
-    breaking: bool = False
-    differences: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        return self.id.as_json() | {
-            "event": self.kind,
-            "reason": self.reason,
-            "actor": self.actor,
-            "created_at": self.created_at,
-            "breaking": self.breaking,
-            "differences": self.differences,
-        }
 
 
 class Registry:
@@ -92,22 +78,24 @@ class Registry:
 
     def adapter(self) -> ModelAdapter:
         """Return the adapter of the release that answers now; raise NotReady where none can."""
-        pointer = self.live()
+        row = self._store.lookup(LAST_MOVE)
+        pointer, option = (None, "") if row is None else (ReleaseId(*row[:3]), option_of(row[3]))
         serving = self._serving
-        if serving is not None and serving.release.id == pointer:
+        if serving is not None and serving.release.id == pointer and serving.option == option:
             return serving
         with self._lock:
-            return self._move_to(pointer)
+            return self._move_to(pointer, option)
 
-    def _move_to(self, pointer: ReleaseId | None) -> ModelAdapter:
+    def _move_to(self, pointer: ReleaseId | None, option: str) -> ModelAdapter:
         if pointer is None:
             raise NotReady("No release is live yet; `reviewapp build` makes one.", retry_after=30)
         if self._serving is not None and self._serving.release.id == pointer:
+            self._serving = self._serving.answering(option)
             return self._serving
         for candidate in [pointer] if self._serving is not None else self._history():
             adapter = self._load(candidate)
             if adapter is not None:
-                self._serving = adapter
+                self._serving = adapter.answering(option if candidate == pointer else "model")
                 break
         if self._serving is None:
             raise NotReady(f"No release can be loaded. {self.problem()}", retry_after=30)
@@ -171,18 +159,22 @@ class Registry:
 
     def live(self) -> ReleaseId | None:
         """Return what the pointer says: the release of the last move."""
-        row = self._store.lookup(_LAST_MOVE)
-        return None if row is None else ReleaseId(*row)
+        row = self._store.lookup(LAST_MOVE)
+        return None if row is None else ReleaseId(*row[:3])
+
+    def standing(self) -> Standing | None:
+        """Return what answers now, since when, and whether the trigger made it so; None where nothing is live."""
+        with self._store.reading() as connection:
+            return releaselog.standing(connection)
 
     def events(self) -> list[ReleaseEvent]:
         """Return the whole release log, newest first."""
         with self._store.reading() as connection:
-            rows = connection.execute(select(release_events).order_by(release_events.c.seq.desc())).mappings()
-            return [_event(row) for row in rows]
+            return releaselog.events(connection)
 
     def built(self) -> list[ReleaseEvent]:
         """Return the releases there are, newest first."""
-        return [event for event in self.events() if event.kind == "built"]
+        return [event for event in self.events() if event.kind == BUILT]
 
     def _history(self) -> list[ReleaseId]:
         """Return the live release and those that roll-backs would go to; one that was rolled back never answers."""
@@ -197,10 +189,10 @@ class Registry:
         """
         self._prove(self.folder(built.id), built.id.digest)
         with self._store.writing() as connection, linked(connection, "release_events"):
-            self._write(connection, "built", built.id, "built", actor)
-            first = _live(connection) is None
+            self._write(connection, BUILT, built.id, "built", actor)
+            first = releaselog.live(connection) is None
             if first:
-                self._write(connection, "promoted", built.id, "the first release goes live by itself", actor)
+                self._write(connection, PROMOTED, built.id, "the first release goes live by itself", actor)
             return first
 
     def compare(self, version: int) -> tuple[ReleaseId, tuple[Difference, ...]]:
@@ -220,12 +212,12 @@ class Registry:
         ready.
         """
         pointer, target = self._promotion(version)
-        return self._move("promoted", target, pointer, reason, actor, breaking)
+        return self._move(PROMOTED, target, pointer, reason, actor, breaking)
 
     def roll_back(self, reason: str, actor: str) -> ReleaseEvent:
         """Make the release that was live before the live one was promoted answer again, even where callers break."""
         pointer, target = self._roll_back()
-        return self._move("rolled_back", target, pointer, reason, actor, breaking=True)
+        return self._move(ROLLED_BACK, target, pointer, reason, actor, breaking=True)
 
     def _promotion(self, version: int) -> tuple[ReleaseId, ReleaseId]:
         """Return the live release (`add` made one live if there is any) and what `version` names; raise NotFound."""
@@ -260,13 +252,34 @@ class Registry:
         if flaws and not breaking:
             raise BreakingChange(flaws)
         with self._store.writing() as connection:
-            if _live(connection) != pointer:
+            if releaselog.live(connection) != pointer:
                 raise Conflict("Another move of the live release came first; look at what is live now.")
             with linked(connection, "release_events"):
                 event = self._write(connection, kind, target, reason, actor, found)
         with self._lock:
             self._serving = adapter
         return event
+
+    def fire(
+        self, action: str, seen: Standing, reason: Callable[[str], str], figures: Mapping[str, Any]
+    ) -> ReleaseEvent | None:
+        """Carry out what a policy asks for where its rule has fired; return None where somebody moved first.
+
+        `seen` is what answered when the figures were taken. Where there is no earlier release, or it does not load, the
+        baseline answers. `reason` is told what is done (one of releaselog's kinds).
+        """
+        kind, target, adapter = {BASELINE: FELL_BACK, PREVIOUS: ROLLED_BACK}.get(action, ALERTED), seen.id, None
+        if kind == ROLLED_BACK:
+            way = way_back(self.events())
+            adapter = self._load(way[-2]) if len(way) > 1 else None
+            kind, target = (FELL_BACK, seen.id) if adapter is None else (kind, adapter.release.id)
+        found = () if adapter is None else self._differences(seen.id, adapter.contract)
+        with self._store.writing() as connection:
+            now = releaselog.standing(connection)
+            if now is None or now.number != seen.number:
+                return None
+            with linked(connection, "release_events"):
+                return self._write(connection, kind, target, reason(kind), TRIGGER, found, figures)
 
     def _write(
         self,
@@ -276,59 +289,10 @@ class Registry:
         reason: str,
         actor: str,
         found: Sequence[Difference] = (),
+        figures: Mapping[str, Any] | None = None,
     ) -> ReleaseEvent:
         breaking, shown = any(one.breaking for one in found), [one.as_json() for one in found]
-        event = ReleaseEvent(kind, release_id, reason, actor, timestamp(self._clock()), breaking, shown)
-        connection.execute(
-            insert(release_events).values(
-                kind=kind, reason=reason, actor=actor, created_at=event.created_at, breaking=breaking,
-                differences=shown, **release_id.as_json(),
-            )
-        )  # fmt: skip
+        since = {} if kind == BUILT else {"after": releaselog.last_prediction(connection), **(figures or {})}
+        event = ReleaseEvent(kind, release_id, reason, actor, timestamp(self._clock()), breaking, shown, since)
+        releaselog.append(connection, event)
         return event
-
-
-def way_back(events: Sequence[ReleaseEvent]) -> list[ReleaseId]:
-    """Return the releases that roll-backs would go through, the live one last; `events` are newest first."""
-    way: list[ReleaseId] = []  # a promotion goes one step on, a roll-back one step back
-    for event in reversed(events):
-        if event.kind == "rolled_back":
-            way.pop()
-        elif event.kind == "promoted" and (not way or way[-1] != event.id):
-            way.append(event.id)
-    return way
-
-
-def by_version(events: Sequence[ReleaseEvent]) -> dict[int, ReleaseId]:
-    """Return what each version names: the release of the live name, else the newest; `events` are newest first.
-
-    Versions count through all names now; a deployment may hold older releases that share one.
-    """
-    way = way_back(events)
-    built = [event.id for event in reversed(events) if event.kind == "built"]
-    built.sort(key=lambda one: bool(way) and one.name == way[-1].name)  # of one version the last one wins
-    return {one.version: one for one in built}
-
-
-def _event(row: RowMapping) -> ReleaseEvent:
-    return ReleaseEvent(
-        kind=row["kind"],
-        id=ReleaseId(row["name"], row["version"], row["digest"]),
-        reason=row["reason"],
-        actor=row["actor"],
-        created_at=row["created_at"],
-        breaking=row["breaking"],
-        differences=row["differences"] or [],
-    )
-
-
-_LAST_MOVE = (
-    select(release_events.c.name, release_events.c.version, release_events.c.digest)
-    .where(release_events.c.kind.in_([literal(kind) for kind in MOVES]))
-    .order_by(release_events.c.seq.desc())
-)  # of which only the first row is read
-
-
-def _live(connection: Connection) -> ReleaseId | None:
-    row = connection.execute(_LAST_MOVE).first()
-    return None if row is None else ReleaseId(*row)

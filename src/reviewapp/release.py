@@ -131,6 +131,11 @@ class Release:
     engine: EngineChoice = EngineChoice(NATIVE, "It was not compared yet.")
     profile: Profile | None = None
 
+    def policy_of(self, option: str) -> Policy:
+        """Return the policy for answers of an option: the baseline is sure from a threshold of its own on."""
+        own = self.evaluation.get("baseline_threshold") if option == "baseline" else None
+        return self.policy if own is None else replace(self.policy, threshold=float(own))
+
     @property
     def samples(self) -> tuple[Golden, ...]:
         """The golden requests to offer a person, in order."""

@@ -9,6 +9,7 @@ from sys import intern
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import orjson
 from sqlalchemy import Connection, Integer, case, func, literal_column, select, type_coerce
 
 from .prediction import DECISIONS, Verdict
@@ -32,8 +33,9 @@ class Said(NamedTuple):
 class Judged:
     """A prediction with its verdicts, the oldest first; there is one at least.
 
-    `output` holds what a verdict is held against: `label`, or `low` and `high`. `referred`: it went to a person.
-    `asker` is who sent the request, and had its answer.
+    `output` holds what a verdict is held against: `label`, or `low` and `high`; so does `shadow`, what the model said
+    beside an answer of the baseline. `referred`: it went to a person. `asker` is who sent the request, and had its
+    answer.
     """
 
     id: str
@@ -41,6 +43,8 @@ class Judged:
     audit: bool
     referred: bool
     asker: str
+    option: str = "model"
+    shadow: Mapping[str, Any] | None = None
     said: tuple[Said, ...] = ()
 
     @property
@@ -53,6 +57,21 @@ class Judged:
     def wrong(self) -> bool | None:
         """Whether the answer is held to be wrong now; None where nobody could tell."""
         return rejects(self.said[-1], self.output)
+
+    @property
+    def shadow_wrong(self) -> bool | None:
+        """Whether the model's answer in the shadow is held to be wrong; None where that is not known."""
+        last, shadow = self.said[-1], self.shadow
+        if shadow is None or self.wrong is None:
+            return None
+        if "label" not in shadow:
+            return None if last.value is None else rejects(last, shadow)
+        if last.verdict == "corrected":
+            return rejects(last, shadow)
+        same = shadow["label"] == self.output["label"]
+        if last.verdict == "agree":
+            return not same
+        return True if same else None
 
     @property
     def since(self) -> Said:
@@ -76,8 +95,13 @@ class Reviews:
     @cached_property
     def known(self) -> list[tuple[str, bool]]:
         """(when that became known, whether it was wrong) of each judged audited answer, in the order of knowing."""
-        found = [(one.since, one.wrong) for one in self.judged if one.audit]
-        return [(since.created_at, wrong) for since, wrong in sorted(found) if wrong is not None]
+        return [(at, wrong) for at, wrong, drawn in self.known_of_all if drawn]
+
+    @cached_property
+    def known_of_all(self) -> list[tuple[str, bool, bool]]:
+        """(when that became known, whether it was wrong, whether the answer was audited, else it went to a person)."""
+        found = [(one.since, one.wrong, one.audit) for one in self.judged if one.audit or one.referred]
+        return [(since.created_at, wrong, drawn) for since, wrong, drawn in sorted(found) if wrong is not None]
 
 
 def rejects(given: Verdict | Said, output: Mapping[str, Any]) -> bool | None:
@@ -104,26 +128,34 @@ class Reader:
     def __init__(self) -> None:
         self._known: _Known | None = None
 
-    def read(self, connection: Connection, release: ReleaseId) -> Reviews:
-        """Return the reviews of a release: one pass over an index, then the verdicts that are new."""
-        *by_decision, drawn = connection.execute(_counts(release)).one()
+    def read(self, connection: Connection, release: ReleaseId, after: int = 0) -> Reviews:
+        """Return the reviews of a release's answers after the prediction of a number.
+
+        That is one pass over an index, then the verdicts that are new.
+        """
+        *by_decision, drawn = connection.execute(_counts(release, after)).one()
         counts = {decision: n for decision, n in zip(DECISIONS, by_decision, strict=True) if n}
+        judged = self._judged(connection, release)
+        return Reviews(counts, drawn or 0, [one for number, one in judged.items() if number > after])
+
+    def _judged(self, connection: Connection, release: ReleaseId) -> Mapping[int, Judged]:
         known = self._known
         if known is None or known.digest != release.digest or not known.still_last(connection):
             known = _Known(release.digest)
         last, judged = known.last, dict(known.judged)
         for row in connection.execute(_verdicts(release, last[0])):
-            prediction_seq, prediction_id, label, low, high, audit, decision, client, *words = row
+            prediction_seq, prediction_id, label, low, high, audit, decision, client, option, shadow, *words = row
             given = Said(*words)
             given = given._replace(verdict=intern(given.verdict), label=_once(given.label), author=intern(given.author))
             before = judged.get(prediction_seq)
             if before is None:
                 output = {"low": low, "high": high} if label is None else _labelled(label)
-                before = Judged(prediction_id, output, audit, decision == "review", intern(client))
+                asker, beside = intern(client), _shadow(shadow)
+                before = Judged(prediction_id, output, audit, decision == "review", asker, intern(option), beside)
             judged[prediction_seq] = replace(before, said=(*before.said, given))
             last = given.seq, given.created_at
         self._known = _Known(release.digest, last, judged)
-        return Reviews(counts, drawn or 0, list(judged.values()))
+        return judged
 
 
 @dataclass(frozen=True)
@@ -151,11 +183,20 @@ def _labelled(label: str) -> Mapping[str, Any]:
     return MappingProxyType({"label": label})
 
 
-def _counts(release: ReleaseId) -> Any:
+def _shadow(text: str | None) -> Mapping[str, Any] | None:
+    """Return what a verdict is held against, of the model's output beside an answer of the baseline."""
+    if text is None:
+        return None
+    output = orjson.loads(text)
+    return _labelled(output["label"]) if "label" in output else {"low": output["low"], "high": output["high"]}
+
+
+def _counts(release: ReleaseId, after: int) -> Any:
     """How many there are of each decision, and how many were drawn for a check: one pass through one index."""
     kept = predictions.c
     counts = [func.count().filter(kept.decision == decision) for decision in DECISIONS]
-    return select(*counts, func.sum(type_coerce(kept.audit, Integer))).where(kept.release_digest == release.digest)
+    drawn = func.sum(type_coerce(kept.audit, Integer))
+    return select(*counts, drawn).where(kept.release_digest == release.digest, kept.seq > after)
 
 
 def _verdicts(release: ReleaseId, after: int) -> Any:
@@ -166,9 +207,10 @@ def _verdicts(release: ReleaseId, after: int) -> Any:
     kept, given = predictions.c, verdicts.c
     of_release = literal_column("+predictions.release_digest") == release.digest
     low, high = (case((kept.label.is_(None), func.json_extract(kept.output, f"$.{name}"))) for name in ("low", "high"))
+    beside = case((kept.option == "baseline", func.json_extract(kept.comparison, "$.output")))
     return (
         select(
-            kept.seq, kept.id, kept.label, low, high, kept.audit, kept.decision, kept.client,
+            kept.seq, kept.id, kept.label, low, high, kept.audit, kept.decision, kept.client, kept.option, beside,
             given.seq, given.verdict, given.label, given.value, given.author, given.created_at, given.blind,
         )
         .join_from(verdicts, predictions, kept.seq == given.prediction_seq)

@@ -14,6 +14,7 @@ from gunicorn.app.base import BaseApplication
 
 from .config import NUMERIC_THREADS, Settings, cores
 from .errors import UsageError
+from .parts import EXTENSION
 
 _FIRST_DESCRIPTOR = 3  # of those that systemd hands over (sd_listen_fds)
 LONGEST_LINE = 8190  # bytes of a request line, or of a header: what deploy/nginx lets through (8 KiB with its line end)
@@ -39,6 +40,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "secure_scheme_headers": {},  # what proxies say is read in one place, as far as REVIEWAPP_PROXIES goes
         "control_socket_disable": True,  # two services of one user would share it
         "loglevel": "warning",
+        "post_worker_init": _begin_rounds,
         "raw_env": [f"{name}={value}" for name, value in NUMERIC_THREADS.items()],
         **(_KEEP_TO_A_CORE if settings.affinity == "auto" and hasattr(os, "sched_setaffinity") else {}),
     }
@@ -63,6 +65,11 @@ def _keep_to_core(arbiter: Any, worker: Any) -> None:
 
 
 _KEEP_TO_A_CORE = {"pre_fork": _choose_core, "post_fork": _keep_to_core}
+
+
+def _begin_rounds(worker: Any) -> None:
+    """In the worker, once its app is there."""
+    worker.app.wsgi().extensions[EXTENSION].rounds.keep_doing()
 
 
 def check_address(settings: Settings) -> None:

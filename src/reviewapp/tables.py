@@ -148,7 +148,7 @@ release_events = Table(
     "release_events",
     metadata,
     Column("seq", Integer, primary_key=True),
-    Column("kind", String(16), nullable=False),  # built, promoted, rolled_back
+    Column("kind", String(16), nullable=False),  # built, promoted, rolled_back, fell_back, alerted
     Column("name", String(64), nullable=False),
     Column("version", Integer, nullable=False),
     Column("digest", String(71), nullable=False),
@@ -157,6 +157,30 @@ release_events = Table(
     Column("created_at", String(24), nullable=False),
     Column("breaking", Boolean, nullable=False, server_default=false()),
     Column("differences", JSON(none_as_null=True)),
+    Column("figures", JSON(none_as_null=True)),  # of a move: the last prediction before it, and what led to it
+)
+
+# What one process at a time does every so often: until when the last one has it for itself, and what it found.
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("until", String(24), nullable=False),
+    Column("found_at", String(24)),
+    Column("found", JSON(none_as_null=True)),
+)
+
+# What came in each minute, of the last month: how many requests, how many of them failed, were rejected, took too long,
+# and how long they took (counts of the buckets of the histogram).
+minutes = Table(
+    "minutes",
+    metadata,
+    Column("minute", String(24), primary_key=True),
+    Column("requests", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False),
+    Column("slow", Integer, nullable=False),
+    Column("latency", JSON, nullable=False),
 )
 
 # The chain over what is appended: one link a commit and table, with a hash over the link before. That of predictions is

@@ -17,9 +17,11 @@ from ..errors import InvalidInput, NotReady, ReleaseRefused, ReviewappError, Usa
 from ..evidence import run as trials
 from ..export import KINDS, export, write_beside
 from ..filters import EXPORT_OPTIONS, to_export
-from ..monitoring import ABOVE, monitored, tell_monitor
+from ..monitoring import monitored, tell_monitor
 from ..prediction import Call, new_id, utcnow
+from ..releaselog import Standing
 from ..reliance import reliance, tell_reliance
+from ..trigger import ABOVE
 from ..wording import answered, how_sure
 from .command import say
 from .group import ACTOR, _parts, end_tidily, main
@@ -82,8 +84,9 @@ def monitor(as_json: bool) -> None:
         release = parts.registry.load(pointer).release
     except ReleaseRefused as error:
         raise UsageError(f"{pointer} does not load: {error.detail}") from None
-    reviews = parts.ledger.reviews(release.id)
-    found = monitored(release, reviews)
+    seen = parts.registry.standing() or Standing(release.id)
+    reviews = parts.ledger.reviews(release.id, seen.after)
+    found = monitored(release, reviews, seen)
     told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
     say(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
     sys.exit(int(found["trigger"]["state"] == ABOVE))

@@ -33,7 +33,8 @@ def story(prediction: Prediction) -> Story:
         release = parts.registry.adapter().release
     except NotReady:  # what was answered can be read, and judged, also while nothing answers
         return tell(prediction)
-    return tell(prediction, release.contract, release.policy if release.id == prediction.release else None)
+    policy = release.policy_of(prediction.option) if release.id == prediction.release else None
+    return tell(prediction, release.contract, policy)
 
 
 def completed(prediction: Prediction) -> Prediction:

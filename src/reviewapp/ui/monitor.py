@@ -7,13 +7,14 @@ from typing import Any
 
 from flask.typing import ResponseReturnValue
 
-from ..monitoring import ABOVE, TOO_FEW, Point, course, kinds, monitored
+from ..monitoring import Point, course, kinds, monitored
 from ..parts import parts
-from ..registry import way_back
 from ..release import Release, ReleaseId
+from ..releaselog import Standing, way_back
 from ..reliance import reliance
 from ..reviews import Reviews
 from ..security import needs
+from ..trigger import ABOVE, TOO_FEW
 from .base import Json, page, show
 from .plots import Plot, evidence_plot, evidence_words, share_plot
 
@@ -114,12 +115,14 @@ class MonitorPage:
 @needs("review")
 def show_monitor() -> ResponseReturnValue:
     """Where the live release stands against its limit."""
-    release = parts.registry.adapter().release
-    return show("monitor.html", _monitor_page(release, parts.ledger.reviews(release.id)))
+    release, seen = parts.registry.adapter().release, parts.registry.standing()
+    if seen is None or seen.id != release.id:  # the live one does not load, and another answers in its place
+        seen = Standing(release.id)
+    return show("monitor.html", _monitor_page(release, parts.ledger.reviews(release.id, seen.after), seen))
 
 
-def _monitor_page(release: Release, reviews: Reviews) -> MonitorPage:
-    found = monitored(release, reviews)
+def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> MonitorPage:
+    found = monitored(release, reviews, seen)
     fired_at = found["trigger"]["fired_at"]
     way = [] if fired_at is None else way_back(parts.registry.events())
     return MonitorPage(

@@ -17,8 +17,9 @@ from ..filters import option
 from ..forms import Input, Mistake, inputs, mistakes, typed
 from ..parts import parts
 from ..protocol import read_form, read_query
-from ..registry import BREAKING_CHANGE, ReleaseEvent, by_version, way_back
+from ..registry import BREAKING_CHANGE
 from ..release import Release, ReleaseId, read_evaluation, read_policy
+from ..releaselog import ReleaseEvent, by_version, way_back
 from ..security import client, needs
 from ..wording import MEASURES, automatic_rule, measured
 from .base import Json, done, page, show, show_mistakes, ui

@@ -187,5 +187,5 @@ def _answered(adapter: ModelAdapter, shown: WhatIfPage, changed: Record) -> What
     else:
         former, origin = (before[0], COMPUTED) if before else (recorded, REFUSED)
     after = replace(after, audit=False)  # nothing is recorded, so nothing is drawn for a check
-    story = tell(after, adapter.contract, adapter.release.policy)
+    story = tell(after, adapter.contract, adapter.release.policy_of(after.option))
     return replace(shown, former=former, changed=after, origin=origin, story=story)

@@ -42,7 +42,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_purged_what_seq", "purged", ["what", "seq"], unique=True)
     for what in ("release_events", "predictions", "verdicts"):
-        append_link(op.get_bind(), what, 0)
+        append_link(op.get_bind(), what, 0, later=False)
     op.execute(
         "CREATE TRIGGER predictions_link AFTER INSERT ON predictions WHEN NEW.seal IS NOT NULL BEGIN"
         " INSERT INTO links (what, last, seal, hash) VALUES ('predictions', NEW.seq, NEW.seal,"

@@ -1,0 +1,259 @@
+"""The trigger is carried out: once, by whoever looks first, in all workers at once, and the ledger tells the story."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import insert, select
+
+from reviewapp import intact
+from reviewapp.adapter import ModelAdapter
+from reviewapp.chain import linked
+from reviewapp.errors import ReviewappError, StoreBusy
+from reviewapp.factory import make_parts
+from reviewapp.parts import Parts
+from reviewapp.policy import ALERT, PREVIOUS
+from reviewapp.prediction import Call, timestamp, utcnow
+from reviewapp.release import ReleaseId
+from reviewapp.releaselog import ALERTED, FELL_BACK, ROLLED_BACK
+from reviewapp.tables import predictions, release_events, verdicts
+
+from .verdicts import judge
+
+
+@pytest.fixture
+def acts(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the rule of the live release be another one."""
+
+    def change(**rule: Any) -> None:
+        adapter = parts.registry.adapter()
+        policy = adapter.release.policy
+        changed = replace(policy, rollback=replace(policy.rollback, **rule))
+        monkeypatch.setattr(adapter, "release", replace(adapter.release, policy=changed))
+
+    return change
+
+
+def answered(api: Any, example: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = api("post", "/predictions", json={"input": example}).json
+    return made
+
+
+def test_a_trigger_that_fires_lets_the_baseline_answer_at_once_and_the_ledger_says_why(
+    parts: Parts, api: Any, example: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert answered(api, example)["option"] == "model"
+    judge(parts, "x" * 29)
+    assert parts.watch.look() is None
+    judge(parts, "x")
+    with caplog.at_level(logging.ERROR, logger="reviewapp"):
+        event = parts.watch.look()
+    assert event is not None
+    assert (event.kind, event.actor, event.id) == (FELL_BACK, "trigger", parts.registry.live())
+    assert "30 of 30 audited answers of triage/1 were wrong" in event.reason
+    assert event.reason in caplog.text
+    assert event.figures["trigger"]["fired_at"] == 30
+    assert (event.figures["metric"]["value"], event.figures["after"]) == (1.0, 31)
+    assert parts.registry.events()[0] == event
+    made = answered(api, example)
+    assert (made["option"], made["comparison"]["option"]) == ("baseline", "model")
+    assert api("get", "/releases", role="admin").json["releases"][0]["active"]
+    intact.verify(parts.store)
+
+
+def test_one_look_at_a_verdict_is_made_by_the_request_that_gives_it(
+    parts: Parts, api: Any, example: dict[str, Any]
+) -> None:
+    judge(parts, "x" * 29 + ".")
+    with parts.store.reading() as connection:
+        last = connection.scalar(select(predictions.c.id).order_by(predictions.c.seq.desc()).limit(1))
+    given = api("put", f"/predictions/{last}/verdict", json={"verdict": "disagree"}, role="review")
+    assert given.status_code == 200
+    assert answered(api, example)["option"] == "baseline"
+
+
+def test_a_look_that_fails_costs_nobody_their_verdict(
+    parts: Parts, api: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge(parts, ".")
+    with parts.store.reading() as connection:
+        last = connection.scalar(select(predictions.c.id))
+
+    def busy() -> None:
+        raise StoreBusy("The ledger is locked.")
+
+    monkeypatch.setattr(parts.registry, "standing", busy)
+    given = api("put", f"/predictions/{last}/verdict", json={"verdict": "disagree"}, role="review")
+    assert given.status_code == 200
+    assert "could not be looked at: The ledger is locked." in caplog.text
+
+
+def test_many_who_look_at_once_fire_once(parts: Parts) -> None:
+    """Each with a ledger of their own, as workers have."""
+    judge(parts, "x" * 40)
+    workers = [make_parts(parts.settings) for _ in range(4)]
+    for worker in workers:
+        worker.registry.adapter()
+    with ThreadPoolExecutor(4) as pool:
+        events = [one for one in pool.map(lambda worker: worker.watch.look(), workers) if one is not None]
+    assert len(events) == 1
+    assert [event.kind for event in parts.registry.events()].count(FELL_BACK) == 1
+    for worker in workers:
+        assert worker.registry.adapter().option == "baseline"
+        worker.store.close()
+
+
+def test_the_baseline_answers_by_its_own_threshold_and_the_model_is_asked_beside_it(
+    parts: Parts, adapter: ModelAdapter, example: dict[str, Any]
+) -> None:
+    twin = adapter.answering("baseline")
+    assert adapter.answering("model") is adapter
+    assert twin.policy.threshold == adapter.release.evaluation["baseline_threshold"]
+    assert adapter.policy.threshold == adapter.release.policy.threshold != twin.policy.threshold
+    [fallen] = twin.predict([example], Call(dry_run=True))
+    [model] = adapter.predict([example], Call(dry_run=True))
+    [baseline] = adapter.predict([example], Call(dry_run=True), option="baseline")
+    assert fallen.output == baseline.output
+    assert fallen.comparison == {"option": "model", "output": model.output}
+    assert (fallen.decision == "review") is (fallen.output["confidence"] < twin.policy.threshold)
+
+
+def test_the_figures_begin_anew_for_what_answers_now_and_the_shadow_is_watched(parts: Parts, api: Any) -> None:
+    judge(parts, "x" * 30)
+    parts.watch.look()
+    found = api("get", "/monitor", role="review").json
+    assert found["answers_with"] == "baseline"
+    assert (found["metric"]["verdicts"], found["metric"]["drawn"]) == (0, 0)
+    assert (found["trigger"]["state"], found["trigger"]["fired_at"]) == ("above_limit", 30)
+    assert found["trigger"]["fired"]["release"]["version"] == 1
+    assert found["trigger"]["fired"]["metric"]["wrong"] == 30
+    judge_baseline(parts, "++x-", model="bug")
+    found = api("get", "/monitor", role="review").json
+    assert (found["metric"]["verdicts"], found["metric"]["wrong"]) == (4, 2)
+    # `access` was right twice, so `bug` was wrong; `x` says nothing of `bug`; corrected to `bug`, it was right
+    assert (found["shadow"]["verdicts"], found["shadow"]["wrong"]) == (3, 2)
+    assert parts.watch.look() is None
+
+
+def judge_baseline(parts: Parts, signs: str, model: str) -> None:
+    """As `judge` does, answers of the baseline beside which the model said something."""
+    before = len(signs)
+    judge(parts, signs)
+    last = select(predictions.c.seq).order_by(predictions.c.seq.desc()).limit(before)
+    beside = {"option": "model", "output": {"label": model, "confidence": 1.0, "probabilities": {model: 1.0}}}
+    with parts.store.writing() as connection:
+        numbers = list(connection.scalars(last))
+        connection.execute(
+            predictions.update().where(predictions.c.seq.in_(numbers)).values(option="baseline", comparison=beside)
+        )
+
+
+def test_a_promotion_of_the_same_release_lets_its_model_answer_again_and_begins_anew(
+    parts: Parts, api: Any, example: dict[str, Any]
+) -> None:
+    judge(parts, "x" * 30)
+    parts.watch.look()
+    refused = api("post", "/releases/1/promote", json={}, role="admin")
+    assert refused.status_code == 422
+    moved = api("post", "/releases/1/promote", json={"reason": "the form sent wrong tiers; mended"}, role="admin")
+    assert moved.status_code == 200
+    assert answered(api, example)["option"] == "model"
+    found = api("get", "/monitor", role="review").json
+    assert (found["trigger"]["state"], found["trigger"]["fired"]) == ("too_few_verdicts", None)
+    judge(parts, "x" * 40)
+    assert parts.watch.look() is None  # it cools down for a day
+    judge_after(parts, "x" * 40, hours=25)
+    assert parts.watch.look() is not None
+
+
+def judge_after(parts: Parts, signs: str, hours: float) -> None:
+    """As `judge` does, some time from now."""
+    judge(parts, signs.replace("x", "."))
+    later = timestamp(utcnow() + timedelta(hours=hours))
+    last = select(predictions.c.seq).order_by(predictions.c.seq.desc()).limit(len(signs))
+    with parts.store.writing() as connection, linked(connection, "verdicts"):
+        rows = [
+            {"prediction_seq": seq, "verdict": "disagree", "reasons": [], "author": "ann", "created_at": later}
+            for seq in connection.scalars(last)
+        ]
+        connection.execute(insert(verdicts), rows)
+
+
+def test_the_previous_release_answers_where_the_policy_says_so(
+    parts: Parts, moved: ReleaseId, acts: Callable[..., None], api: Any
+) -> None:
+    acts(action=PREVIOUS)
+    judge(parts, "x" * 30)
+    event = parts.watch.look()
+    assert event is not None
+    assert (event.kind, event.id.version, event.figures["release"]["version"]) == (ROLLED_BACK, 1, moved.version)
+    assert event.differences
+    adapter = parts.registry.adapter()
+    assert (adapter.release.id.version, adapter.option) == (1, "model")
+    found = api("get", "/monitor", role="review").json
+    assert (found["release"]["version"], found["trigger"]["fired"]["release"]["version"]) == (1, moved.version)
+
+
+def test_without_a_previous_release_or_where_it_does_not_load_the_baseline_answers(
+    parts: Parts, acts: Callable[..., None]
+) -> None:
+    acts(action=PREVIOUS)
+    judge(parts, "x" * 30)
+    event = parts.watch.look()
+    assert event is not None
+    assert event.kind == FELL_BACK
+    assert parts.registry.adapter().option == "baseline"
+
+
+def test_an_alert_changes_nothing_but_the_log_and_comes_again_after_it_has_cooled_down(
+    parts: Parts, acts: Callable[..., None], api: Any
+) -> None:
+    acts(action=ALERT)
+    judge(parts, "x" * 30)
+    event = parts.watch.look()
+    assert event is not None
+    assert (event.kind, parts.registry.adapter().option) == (ALERTED, "model")
+    assert api("get", "/monitor", role="review").json["trigger"]["state"] == "above_limit"
+    judge(parts, "x" * 30)
+    assert parts.watch.look() is None
+    judge_after(parts, "x" * 30, hours=25)
+    again = parts.watch.look()
+    assert again is not None
+    assert again.kind == ALERTED
+    assert parts.registry.live() == event.id
+    intact.verify(parts.store)
+
+
+def test_a_roll_back_by_hand_after_the_trigger_goes_to_the_release_before(
+    parts: Parts, moved: ReleaseId, api: Any
+) -> None:
+    judge(parts, "x" * 30)
+    assert parts.watch.look() is not None
+    assert parts.registry.adapter().option == "baseline"
+    back = api("post", "/releases/rollback", json={"reason": "its labels are off"}, role="admin")
+    assert (back.status_code, back.json["version"]) == (200, 1)
+    adapter = parts.registry.adapter()
+    assert (adapter.release.id.version, adapter.option) == (1, "model")
+
+
+def test_a_figure_of_an_event_that_was_changed_is_found(parts: Parts) -> None:
+    judge(parts, "x" * 30)
+    parts.watch.look()
+    intact.verify(parts.store)
+    with parts.store.writing() as connection:
+        connection.execute(
+            release_events.update().where(release_events.c.kind == FELL_BACK).values(figures={"after": 1})
+        )
+    with pytest.raises(ReviewappError, match="changed after it was recorded"):
+        intact.verify(parts.store)
+
+
+def test_ready_stays_ready_after_the_trigger_fired(parts: Parts, page: FlaskClient) -> None:
+    judge(parts, "x" * 30)
+    parts.watch.look()
+    assert page.get("/readyz").status_code == 200
