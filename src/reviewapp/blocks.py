@@ -17,9 +17,18 @@ class Asked(NamedTuple):
     """A recorded request with its answer. `input` is None where it was erased."""
 
     created_at: str
-    option: str
     input: Record | None
+    option: str
     output: Mapping[str, Any]
+    comparison: Mapping[str, Any] | None = None
+
+    @property
+    def model_output(self) -> Mapping[str, Any] | None:
+        """What the model said, by itself or beside the baseline; None where it was not asked."""
+        if self.option == "model":
+            return self.output
+        beside = self.comparison
+        return None if beside is None or beside["option"] != "model" else dict(beside["output"])
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,6 @@ def read_block(
     if wanted == known:
         return Block(size, requests, wanted)
     numbers = select(kept.seq).where(of_release).order_by(kept.seq).limit(size).offset(wanted * size)
-    query = select(kept.created_at, kept.option, kept.input, kept.output).where(kept.seq.in_(numbers))
-    rows = [Asked(*row) for row in connection.execute(query.order_by(kept.seq))]
+    asked = select(kept.created_at, kept.input, kept.option, kept.output, kept.comparison)
+    rows = [Asked(*row) for row in connection.execute(asked.where(kept.seq.in_(numbers)).order_by(kept.seq))]
     return Block(size, requests, wanted, rows)

@@ -25,8 +25,11 @@ from .contract import Contract
 from .field import Field
 from .ledger import Ledger
 from .profile import ANSWERS, LENGTH, MISSING, UNSEEN, VALUES, Signal, moment
+from .registry import Registry
 from .release import Release
+from .rounds import Rounds
 
+ROUND, EVERY_SECONDS = "drift", 60.0
 BLOCK = 500  # requests
 FEWEST = 100  # that have the field, or an answer of the model: fewer say too little
 ALPHA = 0.01  # the chance of a false alarm, for all signals of a block together
@@ -38,6 +41,14 @@ STATES = (NO_PROFILE, TOO_FEW, SAME, MOVED)
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+def look_again(registry: Registry, ledger: Ledger, rounds: Rounds) -> dict[str, Any] | None:
+    """Return the drift of the live release, None where there is none: the work of a round, which keeps it for all."""
+    if registry.live() is None:
+        return None
+    before = rounds.found(ROUND)
+    return drift(registry.adapter().release, ledger, None if before is None else before.result)
 
 
 def drift(release: Release, ledger: Ledger, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -76,7 +87,7 @@ def look(release: Release, block: Block) -> dict[str, Any]:
     if release.profile is None or len(there) < FEWEST:
         return found
     records = [row.input for row in there if row.input is not None]
-    outputs = [row.output for row in there if row.option == "model"]
+    outputs = [said for row in there if (said := row.model_output) is not None]
     counts = release.profile.counts(release.contract, records, outputs)
     seed = list(f"{release.id.digest}/{block.number}".encode())
     signals = compare(release.contract, release.profile.signals, counts, seed)

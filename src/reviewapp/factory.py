@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from flask import Flask, Request, Response, current_app, redirect, render_template, request, url_for
@@ -46,7 +47,7 @@ from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from . import logs, places, protocol, security
+from . import drift, logs, places, protocol, security
 from .accounts import Accounts
 from .adapter import ModelAdapter
 from .api import Name, api, health
@@ -137,6 +138,7 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     registry = Registry(settings.releases, store, make_adapter, trusted=trusted, prove=prove)
     watch, rounds = Watch(registry, ledger), Rounds(store)
     rounds.add("trigger", EVERY_SECONDS, watch.go_round)
+    rounds.add(drift.ROUND, drift.EVERY_SECONDS, partial(drift.look_again, registry, ledger, rounds))
     return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), watch, rounds)
 
 

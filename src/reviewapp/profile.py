@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ QUANTILES = 10
 MOST_VALUES = 50  # of a category that have a bin of their own
 MOST_WORDS = 5_000  # of a field
 WORDS_SIZE = 100_000  # bytes of the words of all fields together
+LARGEST = sys.float_info.max
 MOST_ROWS = 10**8  # in a bin; more is no table
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (a table's dates have no zone)
 _WORD = re.compile(r"\b\w\w+\b")  # as scikit-learn's vectorisers find words where nothing else is asked for
@@ -298,7 +300,7 @@ def _read(one: Any, kinds: Mapping[tuple[str | None, str], type]) -> Signal:
         if not all(isinstance(value, str) for value in bins) or len(set(bins)) < len(bins):
             raise ValueError("bins must be different texts.")
         return Signal(field, name, tuple(bins), tuple(counts))
-    numbers = [float(value) for value in bins if type(value) in (int, float) and abs(value) < math.inf]
+    numbers = [float(value) for value in bins if type(value) in (int, float) and abs(value) <= LARGEST]
     if len(numbers) < len(bins) or any(a >= b for a, b in pairwise(numbers)):
         raise ValueError("bins must be numbers, each above the one before.")
     return Signal(field, name, tuple(numbers), tuple(counts))

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from .. import bulk, places
 from ..config import load_settings, settings_table
+from ..drift import drift, tell_drift
 from ..errors import InvalidInput, NotReady, ReleaseRefused, ReviewappError, UsageError
 from ..evidence import run as trials
 from ..export import KINDS, export, write_beside
@@ -75,7 +76,7 @@ def replay(prediction_id: str) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 def monitor(as_json: bool) -> None:
-    """Compute the monitoring metric and the rollback trigger from the ledger; exit code 1 where it has fired."""
+    """Compute monitoring metric, rollback trigger and drift from the ledger; exit code 1 where the trigger fired."""
     parts = _parts()
     pointer = parts.registry.live()
     if pointer is None:
@@ -86,8 +87,9 @@ def monitor(as_json: bool) -> None:
         raise UsageError(f"{pointer} does not load: {error.detail}") from None
     seen = parts.registry.standing() or Standing(release.id)
     reviews = parts.ledger.reviews(release.id, seen.after)
-    found = monitored(release, reviews, seen)
-    told = [tell_monitor(found), tell_reliance(reliance(reviews.judged, release.policy.blind))]
+    found = monitored(release, reviews, seen) | {"drift": drift(release, parts.ledger)}
+    moved = tell_drift(found["drift"], release.contract)
+    told = [tell_monitor(found), moved, tell_reliance(reliance(reviews.judged, release.policy.blind))]
     say(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
     sys.exit(int(found["trigger"]["state"] == ABOVE))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask.typing import ResponseReturnValue
 
+from .. import lookups
 from ..monitoring import Point, course, kinds, monitored
 from ..parts import parts
 from ..release import Release, ReleaseId
@@ -16,6 +17,7 @@ from ..reviews import Reviews
 from ..security import needs
 from ..trigger import ABOVE, TOO_FEW
 from .base import Json, page, show
+from .drifting import DriftPart
 from .plots import Plot, evidence_plot, evidence_words, share_plot
 
 KINDS = {  # of verdicts: what they say of the answer
@@ -38,6 +40,7 @@ class MonitorPage:
     kinds: dict[str, int]
     course: list[Point]
     reliance: Json
+    drift: DriftPart
     earlier: ReleaseId | None
 
     @property
@@ -122,7 +125,7 @@ def show_monitor() -> ResponseReturnValue:
 
 
 def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> MonitorPage:
-    found = monitored(release, reviews, seen)
+    found = monitored(release, reviews, seen) | {"drift": lookups.drift(release)}
     fired_at = found["trigger"]["fired_at"]
     way = [] if fired_at is None else way_back(parts.registry.events())
     return MonitorPage(
@@ -131,5 +134,6 @@ def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> Monitor
         kinds=kinds(reviews),
         course=course(release.policy.rollback, reviews, fired_at),
         reliance=reliance(reviews.judged, release.policy.blind),
+        drift=DriftPart(found["drift"], release.contract),
         earlier=way[-2] if len(way) > 1 else None,
     )
