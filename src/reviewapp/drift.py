@@ -169,11 +169,13 @@ def _moved(signal: Signal, recent: Sequence[int], field: Field | None) -> dict[s
     share = (now + then) / (now.sum() + then.sum())
     spread = np.sqrt(share * (1 - share))
     far = np.abs(now / now.sum() - then / then.sum()) / np.where(spread > 0, spread, np.inf)
-    most = int(far.argmax())
+    shares, expected = now / now.sum(), then / then.sum()
+    # of two that have moved as far, as both have where there are just two, the one that has grown
+    most = max(range(len(far)), key=lambda i: (round(far[i], 9), shares[i] - expected[i]))
     return {
         "bin": bin_words(signal, most, field),
-        "share": float(now[most] / now.sum()),
-        "expected": float(then[most] / then.sum()),
+        "share": float(shares[most]),
+        "expected": float(expected[most]),
     }
 
 
@@ -187,8 +189,10 @@ def bin_words(signal: Signal, number: int, field: Field | None) -> str:
     if signal.name == UNSEEN:
         if number == 0:
             return "no new word"
-        upper = "" if number == len(edges) else f" up to {_percent(edges[number])}"
-        return f"over {_percent(edges[number - 1])}{upper} new words"
+        ends = ([f"over {_percent(edges[number - 1])}"] if number > 1 else []) + (
+            [f"up to {_percent(edges[number])}"] if number < len(edges) else []
+        )
+        return f"{' '.join(ends) or 'some'} new words"
     whole = signal.name == LENGTH or (signal.name == VALUES and field is not None and field.kind == "integer")
 
     def words(value: float) -> str:
@@ -197,7 +201,7 @@ def bin_words(signal: Signal, number: int, field: Field | None) -> str:
         return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
     unit = " characters" if signal.name == LENGTH else ""
-    low = float(np.nextafter(edges[0], np.inf))  # of all that was seen: the first edge lies just below it
+    low = float(np.nextafter(edges[0], np.inf)) + 0.0  # of all that was seen: the first edge lies just below it
     if number == 0:
         return f"below {words(low)}{unit}"
     if number == len(edges):
@@ -240,6 +244,8 @@ def tell_drift(found: Mapping[str, Any], contract: Contract) -> str:
     """Return the drift in words: a line, and one for each alarm."""
     if found["state"] == NO_PROFILE:
         return "Drift: not known; the release keeps no profile of a table. Build it again."
+    if found["state"] == TOO_FEW and found["block"] is not None:
+        return f"Drift: too few requests; {found['block']['n']:,} of a block of {found['needed']:,} were not erased."
     if found["state"] == TOO_FEW:
         return f"Drift: too few requests; {found['requests']:,} of the {found['needed']:,} that a first look takes."
     alarms = [one for one in found["signals"] if one["alarm"]]
