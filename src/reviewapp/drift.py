@@ -189,10 +189,9 @@ def bin_words(signal: Signal, number: int, field: Field | None) -> str:
     if signal.name == UNSEEN:
         if number == 0:
             return "no new word"
-        ends = ([f"over {_percent(edges[number - 1])}"] if number > 1 else []) + (
-            [f"up to {_percent(edges[number])}"] if number < len(edges) else []
-        )
-        return f"{' '.join(ends) or 'some'} new words"
+        over = f"over {_percent(edges[number - 1])} " if number > 1 else ""
+        upto = f"up to {_percent(edges[number])} " if number < len(edges) else ""
+        return f"{over}{upto or ('' if over else 'some ')}new words"
     whole = signal.name == LENGTH or (signal.name == VALUES and field is not None and field.kind == "integer")
 
     def words(value: float) -> str:
