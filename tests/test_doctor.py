@@ -25,6 +25,7 @@ from reviewapp.tables import predictions, release_events, uploads
 from .small import with_limit
 from .test_staging import killed_in
 from .test_store import RECORDED, older_store
+from .verdicts import judge
 
 ROOT = Path(__file__).resolve().parent.parent
 NGINX = "".join(
@@ -99,7 +100,7 @@ def test_where_nothing_is_yet_nothing_is_made_and_nothing_wrong(nothing: Examine
     findings = examine(nothing.case())
     assert {one.state for one in findings} == {OK, WARNING}
     assert not nothing.instance.exists()
-    assert len([one for one in findings if "no ledger" in one.said]) == 7
+    assert len([one for one in findings if "no ledger" in one.said]) == 8
 
 
 def test_the_command_ends_with_1_where_something_is_wrong(here: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,6 +357,17 @@ def test_a_live_release_that_gives_other_answers_or_none_is_said(here: Examined,
     with here.case().parts.store.writing() as connection:
         connection.execute(update(release_events).values(kind="built"))
     assert here.states(releases.live) == [WARNING]
+
+
+def test_a_trigger_that_has_fired_is_said_until_somebody_acts(here: Examined) -> None:
+    assert here.states(releases.trigger) == [OK]
+    parts = here.case().parts
+    judge(parts, "x" * 30)
+    event = parts.watch.look()
+    assert event is not None
+    assert here.found(releases.trigger) == [(WARNING, event.reason)]
+    parts.registry.promote(event.id.version, "mended", "test")
+    assert here.states(releases.trigger) == [OK]
 
 
 def test_what_was_killed_half_way_is_named(here: Examined) -> None:

@@ -403,6 +403,7 @@ def test_a_run_measures_everything_and_a_second_one_finds_the_same(measured: Pat
     assert {
         "outcomes",
         "latency",
+        "drill",
         "stages",
         "behaviour",
         "comparison",

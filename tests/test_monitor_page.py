@@ -29,7 +29,7 @@ def test_the_api_and_the_page_tell_the_figures_of_the_command(parts: Parts, page
     assert {name: twin[name] for name in found} == found
     assert twin["verdicts"] == {"drawn": 34, "agree": 30, "corrected": 1, "disagree": 1, "unsure": 1, "waiting": 1}
     assert (twin["series"][-1]["n"], twin["series"][-1]["wrong"]) == (32, 2)
-    assert twin["reliance"]["blind"]["of"] == 2
+    assert twin["reliance"]["blind"]["of"] == found["reliance"]["blind"]["of"] == 2
     assert page.get("/monitor", headers=JSON).json == twin
 
 
@@ -119,6 +119,44 @@ def test_where_an_earlier_release_was_live_the_fired_trigger_leads_to_it(
     shown = Page(reviewer.get("/monitor").text)
     assert shown.all("a", href="/releases/rollback") == []
     assert "An admin rolls back to triage/1" in shown.text
+
+
+def test_the_page_says_what_the_trigger_did_and_leads_to_letting_the_model_answer_again(
+    app: Flask, page: FlaskClient, parts: Parts
+) -> None:
+    judge(parts, "x" * 30)
+    parts.watch.look()
+    shown = Page(page.get("/monitor").text)
+    assert "30 of 30 audited answers of triage/1 were wrong" in shown.text
+    assert "The baseline answers. The model is only asked beside it." in shown.text
+    assert "answering with its baseline" in shown.text
+    assert shown.all("a", href="/releases/1/promote")
+    for address in ("/", "/queue", "/history", "/releases", "/contract"):
+        banner = Page(page.get(address).text).text
+        assert "The trigger has fired for triage/1" in banner
+        assert "the baseline answers in the model's place" in banner
+    assert "The trigger has fired" not in app.test_client().get("/contract").text  # of somebody who is not known
+    again = Page(page.get("/releases/1/promote").text)
+    assert "Let the model of triage/1 answer again" in again.text
+    [address] = [str(form["action"]) for form in again.all("form", method="post") if "promote" in str(form["action"])]
+    for _ in range(2):  # a second click changes nothing
+        assert page.post(address, data={"reason": "mended"}).status_code == 303
+    assert [event.kind for event in parts.registry.events()][:2] == ["promoted", "fell_back"]
+    assert "The trigger has fired" not in page.get("/").text
+
+
+def test_an_earlier_release_that_answers_again_has_a_trigger_of_its_own(
+    page: FlaskClient, parts: Parts, moved: ReleaseId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = parts.registry.adapter()
+    policy = replace(adapter.release.policy, rollback=replace(adapter.release.policy.rollback, action="previous"))
+    monkeypatch.setattr(adapter, "release", replace(adapter.release, policy=policy))
+    judge(parts, "x" * 30)
+    parts.watch.look()
+    found, shown = page.get("/monitor.json").json, Page(page.get("/monitor").text).text
+    assert (found["trigger"]["state"], found["trigger"]["fired"]["event"]) == ("too_few_verdicts", "rolled_back")
+    assert f"audited answers of {moved} were wrong" in shown
+    assert "triage/1 answers in its place" in shown
 
 
 def test_each_picture_has_a_text_and_a_table_that_say_the_same(parts: Parts, page: FlaskClient) -> None:

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from reviewapp.adapter import ModelAdapter
 from reviewapp.parts import EXTENSION, Parts
 from reviewapp.release import Golden, ReleaseId
+from reviewapp.releaselog import Standing
 from reviewapp.samples import example_record
 
 from .conftest import EVERY_KIND
@@ -160,6 +161,9 @@ class OneRelease:
 
     def problem(self) -> None:
         return None
+
+    def standing(self) -> Standing:
+        return Standing(self._adapter.release.id)
 
     def built(self) -> list[Any]:
         return []

@@ -103,3 +103,18 @@ def test_without_verdicts_of_both_kinds_nothing_is_said() -> None:
     told = tell_reliance(reliance([sighted, record(("ann", "corrected", "b", True))]))
     assert told is not None
     assert "+100 points" in told
+
+
+def test_two_people_agree_where_they_say_the_same_is_right() -> None:
+    found = reliance(
+        [
+            record(("ann", "agree", None, False), ("bob", "agree", None, False)),
+            record(("ann", "corrected", "a", False), ("bob", "agree", None, False)),  # "a" is the model's own
+            record(("ann", "corrected", "b", False), ("bob", "corrected", "b", False)),
+            record(("ann", "corrected", "b", False), ("bob", "corrected", "c", False)),
+            record(("ann", "agree", None, False), ("bob", "disagree", None, False), ("cy", "agree", None, False)),
+            record(("ann", "disagree", None, False), ("ann", "agree", None, False)),  # one person alone
+            record(("ann", "agree", None, False), ("bob", "unsure", None, False)),
+        ]
+    )["agreement"]
+    assert (found["count"], found["of"]) == (3, 5)

@@ -114,6 +114,7 @@ def components(contract: Contract) -> dict[str, Schema]:
         "ActiveRelease": object_(
             RELEASE_ID
             | {
+                "answers_with": {"type": "string", "enum": list(OPTIONS)},
                 "policy": {"type": "object"},
                 "evaluation": {"type": "object"},
                 "libraries": {"type": "object", "additionalProperties": TEXT},
@@ -160,6 +161,8 @@ def _monitor() -> Schema:
     unknown = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
     interval = {"value": {**unknown, "description": "null: nothing was counted."}, "low": share, "high": share}
     judged = {**interval, "verdicts": COUNT, "wrong": COUNT}
+    counted = object_({"count": COUNT, "of": COUNT, **interval})
+    points = {"type": "number", "minimum": -1, "maximum": 1}
     return object_(
         {
             "release": ref("ReleaseId"),
@@ -206,6 +209,18 @@ def _monitor() -> Schema:
                 "type": ["object", "null"],
                 "description": "How often the model would have been wrong, where the baseline answers.",
             },
+            "reliance": object_(
+                {
+                    "blind": {**counted, "description": "Given before the options were shown, and the same."},
+                    "sighted": {**counted, "description": "Given with the answer in sight, and agreeing."},
+                    "difference": {**object_({"value": points, "low": points, "high": points}),
+                                   "type": ["object", "null"], "description": "Sighted less blind."},
+                    "overridden": {**counted, "description": "Of the sighted verdicts, those that reject the answer."},
+                    "switched": {**counted, "description": "Blind answers that differed, and agreed in the end."},
+                    "unsure": object_({"blind": COUNT, "sighted": COUNT}),
+                    "agreement": {**counted, "description": "Of what two people judged, where they say the same."},
+                }
+            ),
             "drift": {**_drift(), "type": ["object", "null"],
                       "description": "Whether the requests have changed; null: nobody has looked yet."},
         }

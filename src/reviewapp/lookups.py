@@ -108,6 +108,12 @@ def drift(release: Release) -> Mapping[str, Any] | None:
     return None if found is None or found.result["release"] != release.id.as_json() else found.result
 
 
+def answers_with() -> str | None:
+    """Return which option of the live release answers, None where nothing is live."""
+    seen = parts.registry.standing()
+    return None if seen is None else seen.option
+
+
 def releases() -> list[dict[str, Any]]:
     """Return every release there is, newest first."""
     live = parts.registry.live()
@@ -119,8 +125,10 @@ def releases() -> list[dict[str, Any]]:
 
 def active_release() -> dict[str, Any]:
     """Return the release that answers now, its policy and what it was evaluated at."""
-    release = parts.registry.adapter().release
+    adapter = parts.registry.adapter()
+    release = adapter.release
     return release.id.as_json() | {
+        "answers_with": adapter.option,
         "policy": release.policy.as_json(),
         "evaluation": release.evaluation,
         "libraries": release.libraries,

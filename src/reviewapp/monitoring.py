@@ -32,7 +32,8 @@ from .ledger import Ledger
 from .policy import RollbackRule
 from .prediction import Prediction, timestamp, utcnow
 from .release import Release
-from .releaselog import ReleaseEvent, Standing
+from .releaselog import ROLLED_BACK, ReleaseEvent, Standing
+from .reliance import reliance, tell_reliance
 from .reviews import Reviews, rejects
 from .trigger import ABOVE, TOO_FEW, WITHIN, Trigger, evidence, watch
 
@@ -97,6 +98,7 @@ def monitored(
             "moved": _differ(referred, n, evaluated),
         },
         "shadow": _shadow(reviews) if seen.option != "model" else None,
+        "reliance": reliance(reviews.judged, release.policy.blind),
     }
 
 
@@ -113,8 +115,14 @@ def trigger_of(rule: RollbackRule, reviews: Reviews, fired_before: str | None = 
 
 
 def _trigger(rule: RollbackRule, reviews: Reviews, seen: Standing) -> dict[str, Any]:
-    """Return the state of the trigger: what it was when it fired, if it did and nobody has moved anything since."""
-    found = trigger_of(rule, reviews).as_json() if seen.fired is None else seen.fired.figures["trigger"]
+    """Return the state of the trigger: what it was when it fired, if it did and nobody has moved anything since.
+
+    Where it has led back to another release, that one has a state of its own.
+    """
+    if seen.fired is None or seen.fired.kind == ROLLED_BACK:
+        found = trigger_of(rule, reviews).as_json()
+    else:
+        found = seen.fired.figures["trigger"]
     return {
         "state": found["state"],
         "limit": rule.limit,
@@ -246,6 +254,9 @@ def tell_monitor(found: dict[str, Any]) -> str:
     shadow = found["shadow"]
     if shadow is not None and shadow["value"] is not None:
         lines.append(f"The model, asked beside it, would have been wrong in {_in_words(shadow)}.")
+    people = tell_reliance(found["reliance"])
+    if people is not None:
+        lines.append(people)
     return "\n".join(lines)
 
 

@@ -50,6 +50,15 @@ class RollbackRule:
     cool_down_hours: int = 24
     action: str = BASELINE
 
+    @property
+    def consequence(self) -> str:
+        """What happens when it fires, in words."""
+        return {
+            ALERT: "the release should be rolled back",
+            BASELINE: "the baseline answers in place of the model",
+            PREVIOUS: "the release before answers again",
+        }[self.action]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:

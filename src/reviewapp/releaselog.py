@@ -40,6 +40,11 @@ class ReleaseEvent:
         """Whether the trigger did it."""
         return "trigger" in self.figures
 
+    @property
+    def concerns(self) -> ReleaseId:
+        """Which release the trigger fired for: not the one it has led back to."""
+        return ReleaseId(**self.figures["release"])
+
     def as_json(self) -> dict[str, Any]:
         return self.id.as_json() | {
             "event": self.kind,

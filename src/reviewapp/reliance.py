@@ -17,11 +17,11 @@ difference between independent proportions: comparison of eleven methods", Stati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .evaluation import wilson
-from .reviews import Judged, rejects
+from .reviews import Judged, Said, rejects
 
 Share = dict[str, Any]
 
@@ -32,8 +32,9 @@ def reliance(judged: Sequence[Judged], drawn: Callable[[str], bool]) -> dict[str
     A share is `{"count", "of", "value", "low", "high"}`, its value None where there is nothing to count of;
     `difference` is sighted less blind, None where either is missing. `overridden`: of the sighted verdicts, those that
     reject the answer. `switched`: of the blind answers that differed from the model's, those whose author later agreed
-    with it. `unsure` counts the first verdicts that did not say. `drawn` says by a prediction's id whether the lot had
-    it judged blind.
+    with it. `unsure` counts the first verdicts that did not say. `agreement`: of the records that two people or more
+    judged, those that the first two say the same of. `drawn` says by a prediction's id whether the lot had it judged
+    blind.
     """
     same: dict[bool, list[bool]] = {True: [], False: []}
     unsure, differed, switched = {True: 0, False: 0}, 0, 0
@@ -58,7 +59,30 @@ def reliance(judged: Sequence[Judged], drawn: Callable[[str], bool]) -> dict[str
         "overridden": _share(sighted["of"] - sighted["count"], sighted["of"]),
         "switched": _share(switched, differed),
         "unsure": {"blind": unsure[True], "sighted": unsure[False]},
+        "agreement": _agreement(judged),
     }
+
+
+def _agreement(judged: Sequence[Judged]) -> Share:
+    """Count the records of which the first two people who judged them say the same: what is right, or that all is."""
+    same = of = 0
+    for one in judged:
+        first: dict[str, Said] = {}
+        for said in one.said:
+            if rejects(said, one.output) is not None:
+                first.setdefault(said.author, said)
+        if len(first) > 1:
+            a, b = list(first.values())[:2]
+            of += 1
+            same += _right(a, one.output) == _right(b, one.output)
+    return _share(same, of)
+
+
+def _right(said: Said, output: Mapping[str, Any]) -> Any:
+    """Return what a verdict says is right: a label, a value outside of the interval, that all is, or that it is not."""
+    if rejects(said, output) is False:
+        return True
+    return said.label if said.value is None and said.label is not None else said.value
 
 
 def _came_round(judged: Judged) -> bool:

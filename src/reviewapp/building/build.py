@@ -20,7 +20,7 @@ from ..engine.parity import with_engine
 from ..errors import ModelBroken, ReleaseRefused, UntrustedTypes, UsageError
 from ..frames import to_frame
 from ..golden import with_golden
-from ..policy import Policy, RollbackRule
+from ..policy import BASELINE, Policy, RollbackRule
 from ..proof import Proofs
 from ..release import Release
 from ..rulelist import RuleList
@@ -59,7 +59,9 @@ class Order:
     cost_review: float = 2.0
     coverage: float = 0.9
     widest_interval: float | None = None
+    audit_share: float = 0.1
     blind_share: float = 0.1
+    rollback_action: str = BASELINE
     reason: tuple[str, ...] = ()
 
 
@@ -217,7 +219,8 @@ def _release(
     costs = Policy(
         cost_wrong=order.cost_wrong,
         cost_review=order.cost_review,
-        rollback=RollbackRule(limit=order.cost_review / order.cost_wrong),
+        rollback=RollbackRule(limit=order.cost_review / order.cost_wrong, action=order.rollback_action),
+        audit_share=order.audit_share,
         blind_share=order.blind_share,
     )
     if order.reason:

@@ -161,8 +161,8 @@ def _policy(release: Release) -> str:
     return (
         f"{costs} {automatic_rule(policy)}, and so do requests with a value that training did not see; this was chosen "
         f"on the calibration part. Of the other answers "
-        f"{policy.audit_share:.0%} are drawn by lot for a person to check; the release should be rolled back once more "
-        f"than {policy.rollback.limit:.0%} of them are found wrong."
+        f"{policy.audit_share:.0%} are drawn by lot for a person to check; once more than "
+        f"{policy.rollback.limit:.0%} of them are found wrong, {policy.rollback.consequence}."
     )
 
 

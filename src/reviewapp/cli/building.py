@@ -20,6 +20,7 @@ from ..building.card import report, summary
 from ..building.infer import Asked
 from ..building.subject import subject
 from ..errors import UsageError
+from ..policy import ACTIONS, BASELINE
 from ..server import make_instance
 from ..triage import build as triage
 from ..trust import TrustedTypes
@@ -51,6 +52,12 @@ from .group import ACTOR, _parts, end_tidily, main
     "--coverage", type=click.FloatRange(0.5, 0.99), default=0.9, help="Share of intervals that hold the truth."
 )
 @click.option("--widest-interval", type=float, help="A wider one needs a person.  [default: the baseline's]")
+@click.option(
+    "--audit-share", type=click.FloatRange(0, 1), default=0.1, help="Of automatic answers, checked by a person."
+)
+@click.option(
+    "--rollback-action", type=click.Choice(ACTIONS), default=BASELINE, help="What follows where too many are wrong."
+)
 @click.option(
     "--blind-share", type=click.FloatRange(0, 1), default=0.1, help="Of the queue, judged before the options show."
 )

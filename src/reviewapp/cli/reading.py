@@ -21,7 +21,6 @@ from ..filters import EXPORT_OPTIONS, to_export
 from ..monitoring import monitored, tell_monitor
 from ..prediction import Call, new_id, utcnow
 from ..releaselog import Standing
-from ..reliance import reliance, tell_reliance
 from ..trigger import ABOVE
 from ..wording import answered, how_sure
 from .command import say
@@ -88,10 +87,9 @@ def monitor(as_json: bool) -> None:
     seen = parts.registry.standing() or Standing(release.id)
     reviews = parts.ledger.reviews(release.id, seen.after)
     found = monitored(release, reviews, seen) | {"drift": drift(release, parts.ledger)}
-    moved = tell_drift(found["drift"], release.contract)
-    told = [tell_monitor(found), moved, tell_reliance(reliance(reviews.judged, release.policy.blind))]
-    say(json.dumps(found, indent=2) if as_json else "\n".join(line for line in told if line))
-    sys.exit(int(found["trigger"]["state"] == ABOVE))
+    told = [tell_monitor(found), tell_drift(found["drift"], release.contract)]
+    say(json.dumps(found, indent=2) if as_json else "\n".join(told))
+    sys.exit(int(found["trigger"]["state"] == ABOVE or found["trigger"]["fired"] is not None))
 
 
 def _filters(command: Any) -> Any:

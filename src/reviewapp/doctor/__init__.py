@@ -34,6 +34,7 @@ CHECKS: Sequence[Check] = (
     ledger.times,
     releases.digests,
     releases.live,
+    releases.trigger,
     releases.leftovers,
     releases.uploads,
 )

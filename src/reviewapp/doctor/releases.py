@@ -53,6 +53,20 @@ def live(case: Case) -> Iterator[Finding]:
         yield Finding(OK, f"The live release {pointer} loads and gives its golden answers.")
 
 
+def trigger(case: Case) -> Iterator[Finding]:
+    """The model answers, and no rule has made it stop."""
+    if not usable(case):
+        yield unread()
+        return
+    seen = case.parts.registry.standing()
+    if seen is not None and seen.fired is not None:
+        yield Finding(
+            WARNING, seen.fired.reason, "Find the cause; `reviewapp promote` or `reviewapp rollback` goes on."
+        )
+    else:
+        yield Finding(OK, "The rollback trigger has not fired.")
+
+
 def leftovers(case: Case) -> Iterator[Finding]:
     settings = case.parts.settings
     places = {settings.releases, settings.instance, case.parts.store.path.parent}

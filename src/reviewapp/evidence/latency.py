@@ -47,7 +47,7 @@ class _Run:
     seconds: float = 0.0
 
 
-class _Sender:
+class Sender:
     """One kept-alive connection that sends the bodies in turn; one that rested too long is opened anew."""
 
     def __init__(self, trial: Trial, path: str, bodies: Sequence[bytes], first: int) -> None:
@@ -55,6 +55,7 @@ class _Sender:
         self._headers = {**trial.headers["submit"], "Content-Type": "application/json"}
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         self._used = 0.0
+        self.answer = b""  # the last one
 
     def send(self) -> tuple[bool, str]:
         """Send one request; return whether it was answered with 2xx, and where its time went."""
@@ -65,7 +66,7 @@ class _Sender:
         try:
             self._connection.request("POST", self._path, body, self._headers)
             response = self._connection.getresponse()
-            response.read()
+            self.answer = response.read()
             return 200 <= response.status < 300, response.headers.get("Server-Timing", "")
         except (OSError, http.client.HTTPException):
             self.close()
@@ -117,7 +118,7 @@ def _closed(trial: Trial, path: str, bodies: Sequence[bytes], connections: int) 
     ends = started + trial.seconds
 
     def loop(number: int) -> None:
-        sender, run = _Sender(trial, path, bodies, number * 97), runs[number]
+        sender, run = Sender(trial, path, bodies, number * 97), runs[number]
         while (sent := time.perf_counter()) < ends:
             _note(run, sender.send(), sent, measured=sent >= started)
         sender.close()
@@ -137,7 +138,7 @@ def _open(trial: Trial, path: str, bodies: Sequence[bytes], rate: float) -> _Run
     warm, n = int(rate * WARM_UP), int(rate * (WARM_UP + trial.seconds))
     lock, run, due = threading.Lock(), _Run(seconds=trial.seconds), iter(range(n))
 
-    idle = [_Sender(trial, path, bodies, number * 97) for number in range(SENDERS)]
+    idle = [Sender(trial, path, bodies, number * 97) for number in range(SENDERS)]
 
     def loop() -> None:
         while True:

@@ -28,6 +28,7 @@ from . import latency
 from .behaviour import FILE as CASES
 from .behaviour import behaviour, read_cases
 from .comparison import comparison
+from .drill import drill
 from .examples import Example, labelled_requests
 from .memo import MEMO, TEMPLATE, render
 from .outcomes import outcomes, synthetic_requests
@@ -41,7 +42,7 @@ from .values import comparison_of_values
 from .watching import watching
 
 SEED = 20260131
-STEPS = 8 + latency.RUNS
+STEPS = 9 + latency.RUNS
 Progress = Callable[[str], None]
 
 
@@ -77,6 +78,9 @@ def measure(
                 progress("behaviour")
                 of_service += behaviour(trial)
             of_service += latency.latency(trial, lambda: progress("latency"))
+            if not of_table:
+                progress("drill")
+                of_service += drill(trial)
         progress("comparison")
         task = release.contract.outcome.task
         tables = comparison(trial) if task == "classification" else comparison_of_values(trial)
@@ -126,6 +130,11 @@ def failures(pack: Pack) -> list[str]:
         f"latency: {row['payload']}, {row['loop']} loop, {row['load']}: {row['errors']} errors"
         for row in pack.table("latency").rows
         if row["errors"]
+    ]
+    lines += [
+        f"drill: {row['step']}: {row['failed']} failed, {row['stale']} answered by the other option"
+        for row in (pack.table("drill").rows if "drill" in pack.tables else [])
+        if row["failed"] or row["stale"]
     ]
     if "tests" in pack.tables:
         lines += [f"tests: {row['area']}: {row['failed']} failed" for row in pack.table("tests").rows if row["failed"]]

@@ -217,8 +217,8 @@ def _card(release: Release) -> str:
             f"**Policy.** A wrong answer costs {policy.cost_wrong:g}, a look by a person {policy.cost_review:g}. "
             f"Answers below a confidence of {policy.threshold:.3f} go to a person; the threshold was chosen on the "
             f"calibration part. Of the answers above it {policy.audit_share:.0%} are drawn by lot for a person to "
-            f"check; the release should be rolled back once more than {policy.rollback.limit:.0%} of them are found "
-            "wrong.",
+            f"check; once more than {policy.rollback.limit:.0%} of them are found wrong, "
+            f"{policy.rollback.consequence}.",
             "",
             f"**Engine.** {release.engine.in_words()}",
             "",

@@ -10,7 +10,9 @@ from flask import Blueprint, Response, current_app, redirect, render_template, r
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..errors import ReviewappError
+from ..parts import parts
 from ..protocol import TWIN, answer, is_path, wants_json
+from ..releaselog import ReleaseEvent
 from ..security import EVERYBODY, known_client
 from ..stages import stage
 
@@ -64,6 +66,7 @@ def surroundings() -> dict[str, Any]:
     reader = known_client()
     return {
         "reader": reader,
+        "fired": None if reader is None else _fired(),
         "navigation": [
             (url_for(address), name, _belongs_to(address, module))
             for address, name, role, module in NAVIGATION
@@ -72,6 +75,15 @@ def surroundings() -> dict[str, Any]:
         "flash": _flash(),
         "twin": _twin(),
     }
+
+
+def _fired() -> ReleaseEvent | None:
+    """Return what the trigger did, until somebody has moved something since."""
+    try:
+        seen = parts.registry.standing()
+    except ReviewappError:  # what keeps the ledger from being read is told by what the page is there for
+        return None
+    return None if seen is None else seen.fired
 
 
 def _belongs_to(address: str, module: str) -> bool:

@@ -11,8 +11,7 @@ from .. import lookups
 from ..monitoring import Point, course, kinds, monitored
 from ..parts import parts
 from ..release import Release, ReleaseId
-from ..releaselog import Standing, way_back
-from ..reliance import reliance
+from ..releaselog import ALERTED, FELL_BACK, ROLLED_BACK, ReleaseEvent, Standing, way_back
 from ..reviews import Reviews
 from ..security import needs
 from ..trigger import ABOVE, TOO_FEW
@@ -32,29 +31,33 @@ KINDS = {  # of verdicts: what they say of the answer
 class MonitorPage:
     """What is known of the live release. `found` is the document of `GET /api/v1/monitor`.
 
-    `kinds` are the verdicts on audited answers, `course` the figure over time; `earlier` is where a roll-back leads.
+    `seen` is what answers since when, `kinds` are the verdicts on audited answers, `course` the figure over time;
+    `earlier` is where a roll-back leads.
     """
 
     release: Release
+    seen: Standing
     found: Json
     kinds: dict[str, int]
     course: list[Point]
-    reliance: Json
     drift: DriftPart
     earlier: ReleaseId | None
 
     @property
     def fired(self) -> bool:
-        return bool(self.found["trigger"]["state"] == ABOVE)
+        trigger = self.found["trigger"]
+        return bool(trigger["state"] == ABOVE or trigger["fired"] is not None)
 
     @property
     def state(self) -> str:
         """The state of the trigger in one sentence."""
         trigger, metric = self.found["trigger"], self.found["metric"]
-        if self.fired:
+        if self.seen.fired is not None:
+            return _story(self.seen.fired)
+        if self.fired:  # the look that carries it out is under way
             return (
                 f"The trigger has fired: after {trigger['fired_at']:,} verdicts it was clear that more than "
-                f"{100 * trigger['limit']:g} % of the automatic answers are wrong. Roll back."
+                f"{100 * trigger['limit']:g} % of the automatic answers are wrong."
             )
         if trigger["state"] == TOO_FEW:
             more = trigger["minimum_verdicts"] - metric["verdicts"]
@@ -78,17 +81,28 @@ class MonitorPage:
         return [(kind, words, self.kinds[kind]) for kind, words in KINDS.items()]
 
     @property
+    def fallen_back(self) -> bool:
+        """Whether the baseline answers in the model's place."""
+        return self.seen.option != "model"
+
+    @property
     def shares(self) -> Plot:
-        return share_plot(self.course, self.found["trigger"]["limit"], self.found["trigger"]["fired_at"])
+        return share_plot(self.course, self.found["trigger"]["limit"], self.fired_at)
 
     @property
     def evidence(self) -> Plot:
-        return evidence_plot(self.course, self.found["trigger"]["needed"], self.found["trigger"]["fired_at"])
+        return evidence_plot(self.course, self.found["trigger"]["needed"], self.fired_at)
+
+    @property
+    def fired_at(self) -> int | None:
+        """After which of the verdicts that are shown it fired."""
+        at: int | None = self.found["trigger"]["fired_at"] if self.seen.fired is None else None
+        return at
 
     @property
     def influence(self) -> str:
         """What the difference between verdicts in sight and blind ones says."""
-        moved = self.reliance["difference"]
+        moved = self.found["reliance"]["difference"]
         if moved is None:
             return ""
         if moved["low"] > 0:
@@ -111,7 +125,7 @@ class MonitorPage:
 
     def as_json(self) -> Json:
         series: list[dict[str, Any]] = [one.as_json() for one in self.course]
-        return {**self.found, "verdicts": self.kinds, "series": series, "reliance": self.reliance}
+        return {**self.found, "verdicts": self.kinds, "series": series}
 
 
 @page("/monitor")
@@ -124,16 +138,27 @@ def show_monitor() -> ResponseReturnValue:
     return show("monitor.html", _monitor_page(release, parts.ledger.reviews(release.id, seen.after), seen))
 
 
+def _story(event: ReleaseEvent) -> str:
+    """Return what the trigger did, and what is to be done now."""
+    then = {
+        FELL_BACK: "The model is only asked beside it. Find the cause; then let the model answer again, roll back, or "
+        "promote a better release.",
+        ROLLED_BACK: "Find the cause before another one is promoted.",
+        ALERTED: "Nothing else has changed.",
+    }
+    return f"{event.created_at[:16].replace('T', ' ')} UTC: {event.reason} {then[event.kind]}"
+
+
 def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> MonitorPage:
     found = monitored(release, reviews, seen) | {"drift": lookups.drift(release)}
-    fired_at = found["trigger"]["fired_at"]
-    way = [] if fired_at is None else way_back(parts.registry.events())
+    fired_at = found["trigger"]["fired_at"] if seen.fired is None else None  # else verdicts count anew since then
+    way = way_back(parts.registry.events()) if seen.fired is not None or fired_at is not None else []
     return MonitorPage(
         release=release,
+        seen=seen,
         found=found,
         kinds=kinds(reviews),
         course=course(release.policy.rollback, reviews, fired_at),
-        reliance=reliance(reviews.judged, release.policy.blind),
         drift=DriftPart(found["drift"], release.contract),
         earlier=way[-2] if len(way) > 1 else None,
     )

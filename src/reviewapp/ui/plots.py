@@ -63,14 +63,14 @@ def share_plot(points: Sequence[Point], limit: float, fired_at: int | None) -> P
 
 
 def evidence_plot(points: Sequence[Point], needed: float, fired_at: int | None) -> Plot:
-    """Draw the highest evidence so far against what it takes, on a logarithmic scale."""
-    top = max(MOST, 10 * needed) if points[-1].evidence > 1000 else max(100.0, 10 * needed)
+    """Draw the evidence against what it takes, on a logarithmic scale."""
+    top = max(MOST, 10 * needed) if max(one.evidence for one in points) > 1000 else max(100.0, 10 * needed)
     low, high = round(math.log10(LEAST)), math.ceil(math.log10(top))
     y = _scale(low, high)
     every = math.ceil((high - low) / 5)
     marks = [(y(power), _power(power)) for power in range(low, high + 1, every)]
     text = (
-        f"Evidence against the limit, the highest so far, after each of {points[-1].n:,} verdicts, on a logarithmic "
+        f"Evidence against the limit after each of {points[-1].n:,} verdicts, on a logarithmic "
         f"scale: {evidence_words(points[-1].evidence)} now, of the {needed:,.3g} that it takes"
     )
     values = [math.log10(max(one.evidence, LEAST)) for one in points]

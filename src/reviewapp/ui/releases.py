@@ -34,7 +34,8 @@ MOVE_OPTIONS = (
 class ReleasesPage:
     """What answers now (`release`, and `active` for programs), what else there is, and how that came about.
 
-    `problem` says why nothing answers, or why the live release is not the one that does.
+    `fallen_back`: its baseline does, in the model's place. `problem` says why nothing answers, or why the live release
+    is not the one that does.
     """
 
     release: Release | None
@@ -42,12 +43,16 @@ class ReleasesPage:
     problem: str | None
     releases: list[Json]
     events: list[ReleaseEvent]
+    fallen_back: bool = False
 
     @property
     def rows(self) -> list[tuple[Json, bool]]:
         """(release, whether its version names it, so that it can be promoted) of each one."""
         named = {version: one.digest for version, one in by_version(self.events).items()}
-        return [(one, not one["active"] and named.get(one["version"]) == one["digest"]) for one in self.releases]
+        return [
+            (one, (not one["active"] or self.fallen_back) and named.get(one["version"]) == one["digest"])
+            for one in self.releases
+        ]
 
     @property
     def earlier(self) -> ReleaseId | None:
@@ -108,6 +113,8 @@ class MovePage:
 
     @property
     def title(self) -> str:
+        if self.target == self.live:
+            return f"Let the model of {self.target} answer again"
         return f"{'Roll back to' if self.back else 'Promote'} {self.target}"
 
     @property
@@ -132,7 +139,10 @@ def show_releases() -> ResponseReturnValue:
         release, active, problem = parts.registry.adapter().release, lookups.active_release(), parts.registry.problem()
     except NotReady as error:
         release, active, problem = None, None, error.detail
-    return show("releases.html", ReleasesPage(release, active, problem, lookups.releases(), parts.registry.events()))
+    shown = ReleasesPage(
+        release, active, problem, lookups.releases(), parts.registry.events(), lookups.answers_with() == "baseline"
+    )
+    return show("releases.html", shown)
 
 
 @page("/releases/<int:version>/promote")
@@ -186,7 +196,8 @@ def _done_before() -> bool:
     shown, live = read_query(MOVE_OPTIONS), parts.registry.live()
     digest = None if live is None else live.digest
     if shown["live"] is None or shown["live"] == digest:
-        return False
+        again = digest is not None and shown["target"] == digest  # the live release, so that its model answers again
+        return again and lookups.answers_with() == "model"
     if shown["target"] == digest:
         return True
     raise Conflict(f"{live} is live now, which the page did not show yet; look at the releases again.")
