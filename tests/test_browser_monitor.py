@@ -65,7 +65,9 @@ def test_what_has_changed_in_the_requests_is_for_everybody(opened: Open, service
         with opened(**look) as page:
             page.goto("/monitor")
             expect(page.get_by_text("differ from the table by more than chance explains")).to_be_visible()
-            expect(page.get_by_role("table", name="What has changed").get_by_role("row")).to_have_count(5)  # the head, and four
+            expect(page.get_by_role("table", name="What has changed").get_by_role("row")).to_have_count(
+                5
+            )  # the head, and four
             page.get_by_text("All that was compared").first.click()
             expect(page.get_by_role("table", name="All that was compared")).to_be_visible()
             assert flaws(page) == []

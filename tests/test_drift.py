@@ -13,7 +13,20 @@ from reviewapp import drift as drifts
 from reviewapp.adapter import ModelAdapter
 from reviewapp.blocks import Asked, Block
 from reviewapp.contract import Contract, Outcome
-from reviewapp.drift import ALPHA, BLOCK, MOVED, NO_PROFILE, SAME, TOO_FEW, compare, holm, look, p_value, tell_drift
+from reviewapp.drift import (
+    ALPHA,
+    BLOCK,
+    MOVED,
+    NO_PROFILE,
+    SAME,
+    TOO_FEW,
+    compare,
+    holm,
+    look,
+    p_of_bins,
+    p_value,
+    tell_drift,
+)
 from reviewapp.field import Field, Record
 from reviewapp.profile import ANSWERS, LENGTH, MISSING, UNSEEN, VALUES, Profile, Signal
 from reviewapp.release import Release
@@ -127,11 +140,39 @@ def test_p_values_are_adjusted_as_holm_does() -> None:
 
 
 def test_the_smallest_p_value_that_the_deals_can_tell_is_small_enough_for_the_first_step_of_holm() -> None:
-    for many in (1, 3, 20, 150):
+    for many in (1, 3, 20, 100):
         signals = [Signal("x", VALUES, ("a",), (1000, 1000))] * many
         found = compare(CONTRACT, signals, [[500, 0]] + [[250, 250]] * (many - 1), [1])
         assert found[0]["alarm"]
         assert found[0]["adjusted_p"] == pytest.approx(ALPHA / 2)
+
+
+def test_of_very_many_signals_each_is_dealt_so_often_and_no_oftener(monkeypatch: pytest.MonkeyPatch) -> None:
+    dealt: list[int] = []
+    asked = p_value
+    monkeypatch.setattr(
+        drifts,
+        "p_value",
+        lambda reference, recent, most, rng: dealt.append(most) or asked(reference, recent, most, rng),
+    )
+    monkeypatch.setattr(drifts, "MOST_DEALS", 500)
+    signals = [Signal("x", VALUES, ("a", "b", "c"), (1000, 500, 400, 100))] * 250
+    counts = [[150, 125, 100, 125]] * 50 + [[250, 125, 100, 25]] * 200
+    found = compare(CONTRACT, signals, counts, [1])
+    assert set(dealt) == {500}
+    assert [one["alarm"] for one in found] == [True] * 50 + [False] * 200
+
+
+def test_the_exact_p_value_of_the_bins_holds_and_is_fishers_for_each() -> None:
+    rng = np.random.default_rng(4)
+    shares = [0.6, 0.3, 0.09, 0.01]
+    found = np.array(
+        [p_of_bins(rng.multinomial(300, shares).tolist(), rng.multinomial(100, shares).tolist()) for _ in range(2000)]
+    )
+    for x in (0.01, 0.05, 0.2):
+        assert (found <= x).sum() <= binom.ppf(0.999, len(found), x)
+    more = fisher_exact([[25, 75], [30, 470]], alternative="greater").pvalue
+    assert p_of_bins([30, 470, 0], [25, 75, 0]) == pytest.approx(2 * 2 * more)
 
 
 # ---- no false alarms --------------------------------------------------------------------------------------------
@@ -319,46 +360,3 @@ def test_only_what_the_model_says_counts_as_its_answers_by_itself_or_beside_the_
     ]
     [answers] = [one for one in look(RELEASE, replace(full, rows=rows))["signals"] if one["signal"] == ANSWERS]
     assert (answers["n"], answers["alarm"]) == (BLOCK, False)
-
-
-# ---- words ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("signal", "kind", "says"),
-    [
-        (Signal("x", VALUES, ("free", "pro"), ()), "category", ["free", "pro", "another value"]),
-        (Signal("x", MISSING, ("missing",), ()), "category", ["missing", "given"]),
-        (Signal("x", VALUES, (-5e-324, 0.0, 1.0, 4.0), ()), "integer", ["below 0", "0", "1", "2 to 4", "above 4"]),
-        (
-            Signal("x", VALUES, (float(np.nextafter(0.5, 0)), 1.25, 1500.0), ()),
-            "number",
-            ["below 0.5", "0.5 to 1.25", "over 1.25 to 1,500", "above 1,500"],
-        ),
-        (
-            Signal("x", LENGTH, (float(np.nextafter(3, 0)), 7.0, 1234.0), ()),
-            "text",
-            ["below 3 characters", "3 to 7 characters", "8 to 1,234 characters", "above 1,234 characters"],
-        ),
-        (
-            Signal("x", UNSEEN, (0.0, 0.0625, 0.5), ()),
-            "text",
-            ["no new word", "up to 6.25 % new words", "over 6.25 % up to 50 % new words",
-             "over 50 % new words"],
-        ),
-        (
-            Signal("x", VALUES, (float(np.nextafter(86400.0, 0)), 172800.0), ()),
-            "date",
-            ["below 1970-01-02", "1970-01-02 to 1970-01-03", "above 1970-01-03"],
-        ),
-    ],
-)  # fmt: skip
-def test_a_bin_is_told_in_words(signal: Signal, kind: str, says: list[str]) -> None:
-    field = Field(name="x", kind=kind)
-    assert [drifts.bin_words(signal, i, field) for i in range(len(says))] == says
-
-
-def test_how_often_chance_does_as_much_is_told_in_words() -> None:
-    assert [drifts.chance_words(p) for p in (1.0, 0.5, 0.25, 0.01, 0.005)] == [
-        "often", "often", "once in 4", "once in 100", "less than once in 200",
-    ]  # fmt: skip

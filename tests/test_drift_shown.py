@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
@@ -12,10 +13,12 @@ from sqlalchemy import event
 
 from reviewapp.adapter import ModelAdapter
 from reviewapp.cli import main
-from reviewapp.drift import BLOCK, MOVED, ROUND, SAME, TOO_FEW, drift, look
+from reviewapp.drift import BLOCK, MOVED, ROUND, SAME, TOO_FEW, bin_words, chance_words, drift, look
+from reviewapp.field import Field
 from reviewapp.ledger import Ledger
 from reviewapp.parts import Parts
 from reviewapp.prediction import Call
+from reviewapp.profile import LENGTH, MISSING, UNSEEN, VALUES, Signal
 from reviewapp.purging import Purge, Selection
 from reviewapp.release import Release
 from reviewapp.store import Store
@@ -204,3 +207,46 @@ def test_each_state_is_a_plain_sentence(
     parts.rounds.do_due()
     assert says in text(page)
     assert api("get", "/monitor", role="review").json["drift"] == found  # held against the document by the client
+
+
+# ---- words ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("signal", "kind", "says"),
+    [
+        (Signal("x", VALUES, ("free", "pro"), ()), "category", ["free", "pro", "another value"]),
+        (Signal("x", MISSING, ("missing",), ()), "category", ["missing", "given"]),
+        (Signal("x", VALUES, (-5e-324, 0.0, 1.0, 4.0), ()), "integer", ["below 0", "0", "1", "2 to 4", "above 4"]),
+        (
+            Signal("x", VALUES, (float(np.nextafter(0.5, 0)), 1.25, 1500.0), ()),
+            "number",
+            ["below 0.5", "0.5 to 1.25", "over 1.25 to 1,500", "above 1,500"],
+        ),
+        (
+            Signal("x", LENGTH, (float(np.nextafter(3, 0)), 7.0, 1234.0), ()),
+            "text",
+            ["below 3 characters", "3 to 7 characters", "8 to 1,234 characters", "above 1,234 characters"],
+        ),
+        (
+            Signal("x", UNSEEN, (0.0, 0.0625, 0.5), ()),
+            "text",
+            ["no new word", "up to 6.25 % new words", "over 6.25 % up to 50 % new words",
+             "over 50 % new words"],
+        ),
+        (
+            Signal("x", VALUES, (float(np.nextafter(86400.0, 0)), 172800.0), ()),
+            "date",
+            ["below 1970-01-02", "1970-01-02 to 1970-01-03", "above 1970-01-03"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_bin_is_told_in_words(signal: Signal, kind: str, says: list[str]) -> None:
+    field = Field(name="x", kind=kind)
+    assert [bin_words(signal, i, field) for i in range(len(says))] == says
+
+
+def test_how_often_chance_does_as_much_is_told_in_words() -> None:
+    assert [chance_words(p) for p in (1.0, 0.5, 0.25, 0.01, 0.005)] == [
+        "often", "often", "once in 4", "once in 100", "less than once in 200",
+    ]  # fmt: skip
