@@ -38,7 +38,7 @@ def test_monitor_is_for_everybody_in_every_state(opened: Open, service: Service)
         ("", "", "waits for 30 more verdicts"),
         ("." * 20, "", "No verdict on an audited answer yet"),
         ("+", "", "waits for 29 more verdicts"),
-        ("+" * 300 + "-" * 20, "+" * 20 + "-" * 20, "The trigger is quiet"),
+        (("+" * 15 + "-") * 20, "+" * 20 + "-" * 20, "The trigger is quiet"),
         ("x" * 200, "?", "The trigger has fired"),
     ):
         judge(parts, signs)
