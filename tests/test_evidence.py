@@ -15,7 +15,18 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.cli import main
 from reviewapp.config import load_settings
 from reviewapp.errors import NotReady, UsageError
-from reviewapp.evidence import answers, comparison, confidence, examples, latency, outcomes, run, testruns, watching
+from reviewapp.evidence import (
+    answers,
+    comparison,
+    confidence,
+    examples,
+    latency,
+    outcomes,
+    run,
+    simulation,
+    testruns,
+    watching,
+)
 from reviewapp.evidence.answers import Answers
 from reviewapp.evidence.behaviour import change, read_cases
 from reviewapp.evidence.pack import REQUESTS, Pack, changed_files, compare, facts, folder_of, source_digest
@@ -343,6 +354,8 @@ def small() -> Iterator[None]:
         patch.setattr(outcomes, "VALID", 60)
         patch.setattr(watching, "REQUESTS", 300)
         patch.setattr(comparison, "RESAMPLES", 99)
+        patch.setattr(simulation, "MONTHS", 40)
+        patch.setattr(simulation, "RUNS", 20)
         patch.setattr(latency, "CONNECTIONS", (1, 4))
         patch.setattr(latency, "SHARES", (40,))
         patch.setattr(latency, "WARM_UP", 0.1)

@@ -23,7 +23,7 @@ from reviewapp.config import load_settings
 from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import UsageError
 from reviewapp.evaluation import sign_test
-from reviewapp.evidence import latency, outcomes, run, slices, values
+from reviewapp.evidence import latency, outcomes, run, simulation, slices, values
 from reviewapp.evidence.behaviour import read_cases
 from reviewapp.evidence.examples import of_table
 from reviewapp.evidence.pack import REQUESTS, Pack, folder_of
@@ -100,6 +100,8 @@ def small() -> Iterator[None]:
         patch.setattr(evaluation, "RESAMPLES", 99)
         patch.setattr(outcomes, "VALID", 80)
         patch.setattr(slices, "SMALLEST", 15)
+        patch.setattr(simulation, "MONTHS", 40)
+        patch.setattr(simulation, "RUNS", 20)
         patch.setattr(latency, "CONNECTIONS", (1, 4))
         patch.setattr(latency, "SHARES", (40,))
         patch.setattr(latency, "WARM_UP", 0.1)
@@ -270,7 +272,7 @@ def test_a_case_of_labels_cannot_be_tried_on_values(tmp_path: Path, case: str, s
 def pack_of_labels(of_labels: Made) -> Pack:
     done = of_labels.evidence("--quick", "--data", str(of_labels.data))
     assert done.exit_code == 0, done.output
-    assert f"{of_labels.instance / 'evidence'}: 10 tables, 4 pictures.\nThere is no template" in done.stdout
+    assert f"{of_labels.instance / 'evidence'}: 13 tables, 6 pictures.\nThere is no template" in done.stdout
     return Pack.read(of_labels.instance / "evidence")
 
 
@@ -315,14 +317,22 @@ def pack_of_values(of_values: Made) -> Pack:
 
 
 SERVICE = {"outcomes", "outcomes_by_kind", "latency", "stages"}
+RULES = {"alarms", "power", "unbiased"}  # of the rollback rule
+OF_RULE = ["power", "unbiased"]
 
 
 @pytest.mark.server
 def test_labels_have_every_table_but_those_of_the_generator(pack_of_labels: Pack, of_labels: Made) -> None:
     pack = pack_of_labels
     own = {"comparison", "pairs", "differences", "slices", "calibration", "threshold"}
-    assert set(pack.tables) - {"tests"} == SERVICE | own
-    assert [one["name"] for one in pack.manifest["pictures"]] == ["cost", "threshold", "calibration", "latency"]
+    assert set(pack.tables) - {"tests"} == SERVICE | RULES | own
+    assert [one["name"] for one in pack.manifest["pictures"]] == [
+        "cost",
+        "threshold",
+        "calibration",
+        *OF_RULE,
+        "latency",
+    ]
     assert run.failures(pack) == []
     assert pack.table("outcomes_by_kind").row(kind="all")["missed"] == 0
     options = [row["option"] for row in pack.table("comparison").rows]
@@ -344,8 +354,8 @@ def test_values_have_tables_of_their_own_and_are_found_again(pack_of_values: Pac
     pack = pack_of_values
     own = {"comparison", "pairs", "differences", "slices", "calibration", "widest"}
     stated = {"behaviour", "scoring", "sensitivity"}
-    assert set(pack.tables) - {"tests"} == SERVICE | own | stated
-    assert [one["name"] for one in pack.manifest["pictures"]] == ["differences", "calibration", "latency"]
+    assert set(pack.tables) - {"tests"} == SERVICE | RULES | own | stated
+    assert [one["name"] for one in pack.manifest["pictures"]] == ["differences", "calibration", *OF_RULE, "latency"]
     assert run.failures(pack) == []
     assert pack.table("outcomes_by_kind").row(kind="all")["missed"] == 0
     assert pack.table("outcomes").row(rule="a correction without what is right")["pointer"] == "/value"

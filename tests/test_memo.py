@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import UsageError
+from reviewapp.evidence import simulation
 from reviewapp.evidence.memo import count_words, render
 from reviewapp.evidence.pack import Pack, changed_files
-from reviewapp.evidence.run import memo_is_stale
+from reviewapp.evidence.pictures import PICTURES
+from reviewapp.evidence.run import SEED, memo_is_stale
+from reviewapp.evidence.running import Subject
 from reviewapp.evidence.tables import Column, Table, key
+from reviewapp.evidence.watching import watching
+from reviewapp.release import Release
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMO = ROOT / "memo"
@@ -85,6 +91,27 @@ def test_no_figure_is_typed_into_the_template() -> None:
         "99",
     }  # per 100, intervals, of 10, 5xx, loads, p50, p99
     assert set(re.findall(r"\d+(?:\.\d+)?", prose)) <= allowed
+
+
+def test_what_the_template_asks_of_the_trials_of_the_rule_they_do_find(
+    pack: Pack, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those tables are made here, on fewer runs; the others are the pack's."""
+    monkeypatch.setattr(simulation, "MONTHS", 200)
+    monkeypatch.setattr(simulation, "RUNS", 60)
+    subject = Subject(release=release, adapter=ModelAdapter(release), examples={}, seed=SEED)
+    tables = {table.name: table for table in [*simulation.simulation(subject), *watching(subject)]}
+    manifest = {
+        **pack.manifest,
+        "policy": release.policy.as_json(),
+        "pictures": [one.described() for one in PICTURES["classification"]],
+    }
+    template = (MEMO / "memo.md.j2").read_text(encoding="utf-8")
+    memo = render(template, replace(pack, manifest=manifest, tables={**pack.tables, **tables}))
+    assert "Then the baseline answers by itself, with the model in its shadow" in memo
+    assert "](evidence/power.png)" in memo
+    assert "*Is the estimate right? On the line" in memo
+    assert 900 <= count_words(memo) <= 1200
 
 
 @pytest.mark.parametrize(

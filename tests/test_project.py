@@ -68,7 +68,7 @@ explain prediction adapter proof proving bulk tables chain statements store ledg
 search finding filters desk reviews blocks ledger releaselog intact purging export registry rounds verifying attempts
 accounts uploads
 components openapi marking wording snippets |
-evaluation golden trigger monitoring reliance drift watching building | triage | evidence |
+evaluation golden trigger monitoring reliance drift watching replaying simulating building | triage | evidence |
 parts | protocol security | lookups | api ui worker server doctor | factory | cli | __main__
 """
 

@@ -22,7 +22,8 @@
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
 4 evaluation golden trigger monitoring   what a release says of itself, its ledger of it, and of its readers; when it
-  reliance drift watching                must stop, and that it does
+  reliance drift watching                must stop, and that it does; what a rule would have done, and what it is
+  replaying simulating                   worth
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them

@@ -227,6 +227,13 @@ class Ledger:
         with self._store.reading() as connection:
             return {task for task, holds in kinds.items() if connection.scalar(select(exists().where(holds)))}
 
+    def last_prediction(self, at: str) -> int:
+        """Return the number of the newest prediction made at a time or before, 0 where there was none."""
+        kept = predictions.c
+        newest = select(kept.seq).where(kept.created_at <= at).order_by(kept.created_at.desc(), kept.seq.desc())
+        with self._store.reading() as connection:
+            return connection.scalar(newest.limit(1)) or 0
+
     def reviews(self, release: ReleaseId, after: int = 0) -> Reviews:
         """Return what people said of the answers of a release after the prediction of a number, and of how many."""
         with self._store.reading() as connection:

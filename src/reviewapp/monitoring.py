@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -107,11 +107,17 @@ def trigger_of(rule: RollbackRule, reviews: Reviews, fired_before: str | None = 
 
     `fired_before` is when it last did: it does not again before it has cooled down.
     """
-    earliest = 1
-    if fired_before is not None:
-        cool = datetime.fromisoformat(fired_before) + timedelta(hours=rule.cool_down_hours)
-        earliest = 1 + bisect_left([at for at, _ in reviews.known], timestamp(cool))
+    earliest = cooled(rule, [at for at, _ in reviews.known], fired_before)
     return watch(rule, [wrong for _, wrong in reviews.known], earliest)
+
+
+def cooled(rule: RollbackRule, times: Sequence[str], fired_before: str | None) -> int:
+    """Return the number of the first verdict that comes after the time of cooling down; `times` are in order."""
+    if fired_before is None:
+        return 1
+    return 1 + bisect_left(
+        times, timestamp(datetime.fromisoformat(fired_before) + timedelta(hours=rule.cool_down_hours))
+    )
 
 
 def _trigger(rule: RollbackRule, reviews: Reviews, seen: Standing) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Judged:
 
     `output` holds what a verdict is held against: `label`, or `low` and `high`; so does `shadow`, what the model said
     beside an answer of the baseline. `referred`: it went to a person. `asker` is who sent the request, and had its
-    answer.
+    answer. `number` is the prediction's.
     """
 
     id: str
@@ -46,6 +46,7 @@ class Judged:
     option: str = "model"
     shadow: Mapping[str, Any] | None = None
     said: tuple[Said, ...] = ()
+    number: int = 0
 
     @property
     def holds(self) -> str | None:
@@ -151,7 +152,10 @@ class Reader:
             if before is None:
                 output = {"low": low, "high": high} if label is None else _labelled(label)
                 asker, beside = intern(client), _shadow(shadow)
-                before = Judged(prediction_id, output, audit, decision == "review", asker, intern(option), beside)
+                referred = decision == "review"
+                before = Judged(
+                    prediction_id, output, audit, referred, asker, intern(option), beside, number=prediction_seq
+                )
             judged[prediction_seq] = replace(before, said=(*before.said, given))
             last = given.seq, given.created_at
         self._known = _Known(release.digest, last, judged)

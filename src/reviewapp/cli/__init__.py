@@ -1,8 +1,8 @@
 """The `reviewapp` command. Exit codes: 0 done, 1 a check failed, 2 wrong use or wrong input (one sentence).
 
 `command` is the command itself; the others add to it, each what one person does: `building` makes a release,
-`operating` runs the service, `reading` tells what is there, moves what is live, and asks it, `verifying` looks at a
-folder or at the ledger.
+`operating` runs the service, `reading` tells what is there, moves what is live, and asks it, `trying` tries a rollback
+rule before it acts, `verifying` looks at a folder or at the ledger.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from ..trigger import ABOVE
 from ..wording import answered, how_sure
 from .command import say
 from .group import ACTOR, _parts, end_tidily, main
+from .trying import tries_rules, try_rule
 
 
 @main.command()
@@ -74,8 +75,14 @@ def replay(prediction_id: str) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
-def monitor(as_json: bool) -> None:
-    """Compute monitoring metric, rollback trigger and drift from the ledger; exit code 1 where the trigger fired."""
+@tries_rules
+def monitor(as_json: bool, **tried: Any) -> None:
+    """Compute monitoring metric, rollback trigger and drift from the ledger; exit code 1 where the trigger fired.
+
+    With --replay or --simulate: try a rule, and write nothing; exit code 0.
+    """
+    if try_rule(**tried, as_json=as_json):
+        return
     parts = _parts()
     pointer = parts.registry.live()
     if pointer is None:

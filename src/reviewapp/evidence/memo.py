@@ -33,14 +33,16 @@ def render(template: str, pack: Pack) -> str:
     def table(name: str, columns: Sequence[str] = (), **rows: Any) -> str:
         shown = pack.table(name)
         chosen = [shown.column(column) for column in columns] or list(shown.columns)
-        return "\n".join([*markdown(chosen, shown.find(**rows)), "", f"*{shown.title}. {_first(shown.reading)}*"])
+        return "\n".join(
+            [*markdown(chosen, shown.find(**rows)), "", f"*{_ended(shown.title)} {_first(shown.reading)}*"]
+        )
 
     def picture(name: str) -> str:
         found = [one for one in pack.manifest["pictures"] if one["name"] == name]
         if not found:
             raise UsageError(f"The evidence has no picture {name!r}.")
         [one] = found
-        return f"![{one['title']}]({pack.folder.name}/{name}.png)\n\n*{one['title']}. {_first(one['reading'])}*"
+        return f"![{one['title']}]({pack.folder.name}/{name}.png)\n\n*{_ended(one['title'])} {_first(one['reading'])}*"
 
     def count(name: str, **rows: Any) -> int:
         return len(pack.table(name).find(**rows))
@@ -60,6 +62,10 @@ def render(template: str, pack: Pack) -> str:
     except TemplateError as error:
         raise UsageError(f"{TEMPLATE}: {error}.") from None
     return text.rstrip() + "\n"
+
+
+def _ended(title: str) -> str:
+    return title if title.endswith("?") else f"{title}."
 
 
 def _first(reading: str) -> str:

@@ -160,6 +160,58 @@ def _coverage(figure: Any, tables: Tables) -> None:
     share.legend(fontsize=8)
 
 
+def _power(figure: Any, tables: Tables) -> None:
+    """Verdicts and requests from a worsening to the trigger, by how much worse; these axes are logarithmic."""
+    panels = figure.subplots(1, 2)
+    rows = tables["power"].rows
+    for axes, median, most, unit in (
+        (panels[0], "median", "most", "verdicts"),
+        (panels[1], "requests_median", "requests_most", "requests"),
+    ):
+        for i, before in enumerate(dict.fromkeys(row["good_before"] for row in rows)):
+            shown = [row for row in rows if row["good_before"] == before]
+            style, after = (
+                {"color": ("#1d5a96", "#b35c00")[i], "marker": "so"[i]},
+                f"after {int(before):,} good verdicts",
+            )
+            axes.plot(*_points(shown, median), linestyle="-", label=f"{after}: median", **style)
+            axes.plot(*_points(shown, most), linestyle="--", label=f"{after}: 95 % of runs", **style)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel="true error rate", ylabel=f"{unit} to the trigger", title=unit.capitalize())
+    since = _points([row for row in rows if row["good_before"] != "0"], "since")
+    panels[0].plot(*since, ":x", color="#6b6b6b", label="test since the beginning: median")
+    panels[1].legend(handles=panels[0].get_lines(), fontsize=7)  # where there is room
+
+
+def _points(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
+    """Return rates and figures of the rows that have one."""
+    found = [row for row in rows if row[name] is not None]
+    return [row["rate"] for row in found], [row[name] for row in found]
+
+
+def _unbiased(figure: Any, tables: Tables) -> None:
+    """What is estimated, and the plain share of wrong verdicts, against the true rate."""
+    panels = figure.subplots(1, 2, sharey=True)
+    rows = tables["unbiased"].rows
+    for axes, truth, name in ((panels[0], "rate", "estimate"), (panels[1], "rate_of_all", "overall")):
+        x = [row[truth] for row in rows]
+        axes.plot(x, x, color="#999999", linewidth=1, label="the truth")
+        for one, colour, marker, label in (
+            (name, "#1d5a96", "o", "estimate"),
+            ("plain", "#b35c00", "s", "plain share of wrong verdicts"),
+        ):
+            y = [row[one] for row in rows]
+            spread = [
+                [row[one] - row[f"{one}_low"] for row in rows],
+                [row[f"{one}_high"] - row[one] for row in rows],
+            ]
+            axes.errorbar(x, y, yerr=spread, color=colour, marker=marker, linestyle="", capsize=3, label=label)
+    panels[0].set(xlabel="true error rate", ylabel="found", title="Answered without a person")
+    panels[1].set(xlabel="true error rate", title="All answers, if all were used")
+    panels[0].legend(fontsize=8)
+
+
 def _load(row: Row) -> str:
     number, _, unit = row["load"].partition(" ")
     return f"{row['loop']}\n{number}\n{unit}"
@@ -170,6 +222,20 @@ LATENCY = Picture(
     "Latency over HTTP by load",
     "Markers from p50 to the longest, on a logarithmic scale: where they part, requests wait for each other.",
     _latency,
+)
+OF_RULE = (
+    Picture(
+        "power",
+        "How soon the trigger finds what is worse",
+        "The worse, the sooner, also after many good verdicts, which a test since the beginning has to outweigh.",
+        _power,
+    ),
+    Picture(
+        "unbiased",
+        "Is the estimate right?",
+        "On the line is right: the estimate is; the plain share of wrong verdicts counts what went to people too much.",
+        _unbiased,
+    ),
 )
 OF_LABELS = (
     Picture(
@@ -190,6 +256,7 @@ OF_LABELS = (
         "On the line a confidence is a probability; above it the option is more often right than it says.",
         _calibration,
     ),
+    *OF_RULE,
     LATENCY,
 )
 OF_VALUES = (
@@ -205,6 +272,7 @@ OF_VALUES = (
         "Level and high is good: an interval that holds the truth as often among large values as among small ones.",
         _coverage,
     ),
+    *OF_RULE,
     LATENCY,
 )
 PICTURES: Mapping[str, Sequence[Picture]] = {"classification": OF_LABELS, "regression": OF_VALUES}  # by task

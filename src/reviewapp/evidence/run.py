@@ -37,12 +37,13 @@ from .pictures import PICTURES, check_drawing, draw
 from .running import RunningService, Trial
 from .scoring import FILE as CRITERIA
 from .scoring import read_criteria, scoring
+from .simulation import simulation
 from .testruns import test_runs
 from .values import comparison_of_values
 from .watching import watching
 
 SEED = 20260131
-STEPS = 9 + latency.RUNS
+STEPS = 10 + latency.RUNS
 Progress = Callable[[str], None]
 
 
@@ -87,6 +88,8 @@ def measure(
         if not of_table:
             progress("watching")
             tables += watching(trial)
+        progress("simulation")
+        tables += simulation(trial)
         by_name = {table.name: table for table in [*tables, *of_service]}
         scored = scoring(memo, by_name, SEED) if CRITERIA in stated else []
         tables += [*scored, *of_service]

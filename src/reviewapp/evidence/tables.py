@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import pandas as pd
 from ..errors import UsageError
 
 Row = Mapping[str, Any]
+TITLE = 13  # characters of a title in a line, where a table is shown as text
 KEY, EXACT, TIMING, FREE = "key", "exact", "timing", "free"
 
 
@@ -94,6 +96,16 @@ class Table:
         chosen = [self.column(name) for name in columns] or list(self.columns)
         shown = [[column.shown(row[column.name]) for column in chosen] for row in self.find(**rows)]
         return pd.DataFrame(shown, columns=[column.title for column in chosen])
+
+    def as_text(self) -> str:
+        """Return the table for a terminal: all to the right, long titles broken into lines."""
+        titles = [textwrap.wrap(column.title, TITLE) for column in self.columns]
+        most = max(map(len, titles))
+        heads = [[""] * (most - len(lines)) + lines for lines in titles]
+        lines = [[head[i] for head in heads] for i in range(most)]
+        lines += [[column.shown(row[column.name]) for column in self.columns] for row in self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+        return "\n".join("  ".join(f"{text:>{n}}" for text, n in zip(line, widths, strict=True)) for line in lines)
 
     def described(self) -> dict[str, Any]:
         """Return what a CSV file cannot say: title, reading and columns."""

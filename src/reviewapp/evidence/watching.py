@@ -37,6 +37,7 @@ def watching(subject: Subject) -> list[Table]:
         key("scenario", "Scenario"),
         Column("requests", "Requests", "d"),
         Column("drawn", "Drawn and judged", "d"),
+        Column("verdicts", "in the window", "d"),
         Column("wrong", "Wrong", "d"),
         Column("value", "Error rate", ".3f"),
         Column("low", "from", ".3f"),
@@ -89,7 +90,7 @@ def _scenario(
     return {
         "scenario": name,
         "requests": REQUESTS,
-        **{column: metric[column] for column in ("drawn", "wrong", "value", "low", "high")},
+        **{column: metric[column] for column in ("drawn", "verdicts", "wrong", "value", "low", "high")},
         **{column: trigger[column] for column in ("limit", "state", "fired_at")},
         "fired_after": None if fired_at is None else order[fired_at - 1] + 1,
         "referred": referred["value"],
