@@ -70,7 +70,9 @@ def _begin_rounds(worker: Any) -> None:
     """In the worker, once its app is there."""
     from .parts import EXTENSION  # noqa: PLC0415 (with it comes NumPy: only once NUMERIC_THREADS are set)
 
-    worker.app.wsgi().extensions[EXTENSION].rounds.keep_doing()
+    parts = getattr(worker.app.wsgi(), "extensions", {}).get(EXTENSION)
+    if parts is not None:  # gunicorn.conf.py serves other apps, too, to compare with
+        parts.rounds.keep_doing()
 
 
 def check_address(settings: Settings) -> None:
