@@ -224,8 +224,9 @@ def of_another_library(folder: Path, rng: random.Random) -> None:
 
 
 def document(folder: Path, rng: random.Random) -> None:
-    """Another policy, other golden answers, another contract, another engine: one value of a JSON file."""
-    path = folder / rng.choice(["policy.json", "golden.json", "contract.json", "evaluation.json", "engine.json"])
+    """Another policy, other golden answers, another contract, engine or profile: one value of a JSON file."""
+    names = ["policy.json", "golden.json", "contract.json", "evaluation.json", "engine.json", "profile.json"]
+    path = folder / rng.choice(names)
     found: Any = json.loads(path.read_text())
     holder, key = found, rng.choice(sorted(found))
     while isinstance(holder[key], dict | list) and holder[key]:

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from reviewapp.config import load_settings
+from reviewapp.drift import BLOCK, ROUND, drift
 from reviewapp.factory import make_parts
 from reviewapp.release import Release
 
@@ -51,6 +52,25 @@ def test_monitor_is_for_everybody_in_every_state(opened: Open, service: Service)
                 found += flaws(page)
     parts.store.close()
     assert found == []
+
+
+def test_what_has_changed_in_the_requests_is_for_everybody(opened: Open, service: Service) -> None:
+    parts = make_parts(load_settings({"instance": service.instance}, {}))
+    judge(parts, "." * BLOCK)  # all of them the same
+    found = drift(parts.registry.adapter().release, parts.ledger)
+    parts.rounds.add(ROUND, -1.0, lambda: found)  # now, whatever the service has found: what it will find is the same
+    parts.rounds.do_due()
+    parts.store.close()
+    for look in LOOKS:
+        with opened(**look) as page:
+            page.goto("/monitor")
+            expect(page.get_by_text("differ from the table by more than chance explains")).to_be_visible()
+            expect(page.get_by_role("table", name="What has changed").get_by_role("row")).to_have_count(
+                5
+            )  # the head, and four
+            page.get_by_text("All that was compared").first.click()
+            expect(page.get_by_role("table", name="All that was compared")).to_be_visible()
+            assert flaws(page) == []
 
 
 def test_a_picture_is_read_out_and_its_letters_are_large_enough_on_a_phone(opened: Open, service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +32,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterato
     assert service.command("build").returncode == 0
     with service:
         tokens = {role: service.command("token", "create", role, "--role", role).stdout.strip() for role in ROLES}
-        examples = [Example(one.record, one.label) for one in generator.generate(1000, 3)]
-        drifted = [Example(one.record, one.label) for one in generator.generate(1000, 4, drifted=True)]
+        examples = [Example(one.record, one.label) for one in generator.generate(300, 3)]
+        drifted = [Example(one.record, one.label) for one in generator.generate(2000, 4, drifted=True)]
         yield Trial(
             release=release, adapter=ModelAdapter(release), examples={"test": [*examples, *drifted]}, seed=1,
             service=service, headers={role: {"Authorization": f"Bearer {token}"} for role, token in tokens.items()},
@@ -111,6 +112,12 @@ def test_while_the_baseline_answers_all_workers_do_are_ready_and_the_pages_say_s
     assert "The trigger has fired for triage/1" in seen.banner
     assert "30 of 30 audited answers of triage/1 were wrong" in seen.banner
     assert (seen.monitor["answers_with"], seen.monitor["trigger"]["state"]) == ("baseline", "above_limit")
+
+
+def test_the_requests_that_drifted_meanwhile_are_found(trial: Trial, steps: dict[str, Row]) -> None:
+    told = trial.service.command("monitor", "--json")  # type: ignore[attr-defined]
+    assert json.loads(told.stdout)["drift"]["state"] == "moved"
+    assert told.returncode == 0  # no trigger stands fired
 
 
 def test_every_worker_answers_with_the_model_again_and_the_pages_say_nothing_of_a_trigger_any_more(

@@ -28,6 +28,7 @@ from reviewapp.manifest import (
     MANIFEST,
     MAX_FILE,
     MAX_MANIFEST,
+    PROFILE,
     check_files,
     digest_of,
     sha256,
@@ -36,7 +37,7 @@ from reviewapp.release import NATIVE, Release
 
 from .small import with_limit
 
-OWN = (*FILES, ENGINE, "rules.csv")  # what the default release holds
+OWN = (*FILES, ENGINE, PROFILE, "rules.csv")  # what the default release holds
 
 
 @pytest.fixture
@@ -381,9 +382,10 @@ def test_what_is_no_folder_is_no_release(tmp_path: Path) -> None:
 
 
 def test_a_release_from_before_the_compiled_engine_answers_by_scikit_learn_and_says_so(folder: Path) -> None:
-    (folder / ENGINE).unlink()
     manifest = json.loads((folder / MANIFEST).read_text())
-    del manifest["files"][ENGINE]
+    for name in (ENGINE, PROFILE):
+        (folder / name).unlink()
+        del manifest["files"][name]
     (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 1}))
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["digest"] = digest_of(manifest)

@@ -6,6 +6,7 @@ import os
 import platform
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import ReleaseRefused
 from reviewapp.field import Field
 from reviewapp.policy import Policy, RollbackRule
+from reviewapp.profile import Profile, Signal
 from reviewapp.release import EngineChoice, Golden, Release, ReleaseId
 from reviewapp.rulelist import RuleList
 from reviewapp.rules import Rule, RuleTable
@@ -119,7 +121,7 @@ def test_a_release_is_a_folder_of_its_files_and_a_manifest_that_names_them_all(t
     }
     manifest = json.loads(content.pop("release.json"))
     assert manifest == {
-        "format": 2,
+        "format": 3,
         "name": "small",
         "files": {name: sha256(text) for name, text in content.items()},
         "libraries": {"python": platform.python_version(), **LIBRARIES},
@@ -249,8 +251,8 @@ NOW = version("scikit-learn")
         (change("release.json", more=1), KINDS),
         (change("release.json", seed=True), KINDS),
         (write("release.json", b"[]"), KINDS),
-        (change("release.json", format=3), "It has format 3; this version reads 1 and 2."),
-        (change("release.json", format=0), "It has format 0; this version reads 1 and 2."),
+        (change("release.json", format=4), "It has format 4; this version reads 1, 2 and 3."),
+        (change("release.json", format=0), "It has format 0; this version reads 1, 2 and 3."),
         (change("release.json", seed=8), "The digest in release.json is not that of its content."),
         (write("extra.py"), f"{HOLDS}extra.py."),
         (remove("card.md"), f"{HOLDS}card.md."),
@@ -312,6 +314,30 @@ def test_what_was_built_before_there_was_an_engine_says_so(folder: Path) -> None
     )
     reseal(folder, format=2)
     with pytest.raises(ReleaseRefused, match=r"wrong: engine\.json\."):
+        releases.read(folder)
+
+
+def test_what_was_built_from_no_table_or_before_there_were_profiles_has_none(tmp_path: Path, folder: Path) -> None:
+    assert releases.read(folder).profile is None
+    reseal(folder, format=2)
+    assert releases.read(folder).profile is None
+    signal = Signal("note", "length", (3.5,), (1, 2))
+    profile = Profile((signal,), {"note": frozenset({"größe", "pay"})})
+    made = releases.write(replace(whole(), profile=profile), tmp_path / "more")
+    folder = tmp_path / "more" / str(made.id)
+    assert releases.read(folder).profile == profile
+    assert (folder / "profile.json").read_text() == written(
+        {
+            "signals": [{"field": "note", "signal": "length", "bins": [3.5], "counts": [1, 2]}],
+            "words": {"note": "größe pay"},
+        }
+    )
+    reseal(folder, format=2)
+    with pytest.raises(ReleaseRefused, match=r"wrong: profile\.json\."):
+        releases.read(folder)
+    (folder / "profile.json").write_text("[]")
+    reseal(folder, format=3)
+    with pytest.raises(ReleaseRefused, match=r"^profile\.json must hold just signals and words\.$"):
         releases.read(folder)
 
 

@@ -10,6 +10,7 @@ from .explain import SHOWN_TERMS
 from .field import Field
 from .policy import ACTIONS, METRICS, REASONS
 from .prediction import DECISIONS, OPTIONS, SOURCES
+from .profile import SIGNALS
 from .release import COMPILED, NATIVE
 
 Schema = dict[str, Any]
@@ -222,6 +223,8 @@ def _monitor() -> Schema:
                     "agreement": {**counted, "description": "Of what two people judged, where they say the same."},
                 }
             ),
+            "drift": {**_drift(), "type": ["object", "null"],
+                      "description": "Whether the requests have changed; null: nobody has looked yet."},
         }
     )  # fmt: skip
 
@@ -254,6 +257,42 @@ def _service() -> Schema:
                 "description": "The share of the error budget of 30 days; below 0 it is overdrawn.",
             },
             "burning": {**object_(dict.fromkeys(each, alarm)), "description": "Burn rates that raise an alarm."},
+        }
+    )
+
+
+def _drift() -> Schema:
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    chance = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+    signal = object_(
+        {
+            "field": {"type": ["string", "null"], "description": "null: the answers."},
+            "signal": {"type": "string", "enum": list(SIGNALS)},
+            "n": {**COUNT, "description": "Requests that have it; of fewer than 100 nothing is said."},
+            "statistic": {"type": ["number", "null"], "description": "Chi-square of homogeneity."},
+            "p": {**chance, "description": "How often chance alone does as much to this signal (permutation test)."},
+            "adjusted_p": {**chance, "description": "How often it does to any of the signals (Holm)."},
+            "alarm": {"type": "boolean", "description": "`adjusted_p` is `alpha` or less."},
+            "moved": {
+                **object_({"bin": TEXT, "share": share, "expected": share}),
+                "type": ["object", "null"],
+                "description": "What has moved most, with its share in the block and in the table.",
+            },
+        }
+    )
+    return object_(
+        {
+            "release": ref("ReleaseId"),
+            "state": {"type": "string", "enum": ["no_profile", "too_few", "same", "moved"]},
+            "requests": {**COUNT, "description": "All that the release has recorded."},
+            "needed": {**COUNT, "description": "So many make a block, each of which is looked at once."},
+            "alpha": {**share, "description": "The chance of a false alarm, for all signals of a block together."},
+            "block": {
+                **object_({"number": COUNT, "n": COUNT, "since": TIME, "until": TIME}),
+                "type": ["object", "null"],
+                "description": "The last full block, and how many of its requests were not erased.",
+            },
+            "signals": {"type": "array", "items": signal},
         }
     )
 

@@ -9,21 +9,21 @@
 2 difference                             what changes for callers from one contract to another
 2 policy rules rulelist calibration      what a release is made of: what to do with an answer, the baseline,
   transformers structures estimators     the model, what of it is to be trusted,
-  trust release                          and the release itself
+  trust profile release                  how its table was spread, and the release itself
 3 engine/                                how an option answers: scikit-learn itself, or its fitted parts compiled
 3 explain prediction adapter             answering: the one module that both doors call
 3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
 3 bulk                                   whole files: each row a request of its own
 3 tables chain statements store desk     keeping: predictions, what waits, what was said of them,
-  reviews ledger releaselog registry     the live release, who may do what, files sent on a page; the chain over it,
-  rounds attempts accounts uploads       what is done every so often; whether it is whole, and what was asked erased
-  intact purging
+  reviews blocks ledger releaselog       the live release, who may do what, files sent on a page; the chain over it,
+  registry rounds attempts accounts      what is done every so often; whether it is whole, and what was asked erased
+  uploads intact purging
 3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy
 4 evaluation golden trigger monitoring   what a release says of itself, its ledger of it, and of its readers; when it
-  reliance watching                      must stop, and that it does; what a rule would have done, and what it is
+  reliance drift watching                must stop, and that it does; what a rule would have done, and what it is
   replaying simulating                   worth
 4 slo tally                              how the service stands to its objectives, how much it has answered
 4 building/ triage/                      from a table to a release; the default model
@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from flask import Flask, Request, Response, current_app, redirect, render_template, request, url_for
@@ -49,7 +50,7 @@ from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from . import logs, places, protocol, security, slo
+from . import drift, logs, places, protocol, security, slo
 from .access_log import AccessLog
 from .accounts import Accounts
 from .adapter import ModelAdapter
@@ -147,6 +148,7 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     registry = Registry(settings.releases, store, make_adapter, trusted=trusted, prove=prove)
     watch, rounds = Watch(registry, ledger), Rounds(store)
     rounds.add("trigger", EVERY_SECONDS, watch.go_round)
+    rounds.add(drift.ROUND, drift.EVERY_SECONDS, partial(drift.look_again, registry, ledger, rounds))
     meter, tally = Meter(counters, AccessLog(settings.access_log, counters.dropped)), Tally(store)
     goal = Objectives(settings.slo_availability, settings.slo_latency_ms / 1000, settings.slo_latency_share)
     minutes = Minutes(store, rounds, counters, tally, goal)

@@ -17,6 +17,7 @@ import orjson
 from sqlalchemy import Connection, RowMapping, bindparam, delete, exists, func, insert, select
 
 from . import chain, desk, search
+from .blocks import Block, read_block
 from .errors import Conflict, KeyReused, NotFound, StoreBusy, StoreFull
 from .finding import SORTS, find
 from .joining import Joined
@@ -251,6 +252,11 @@ class Ledger:
         """Return what people said of the answers of a release after the prediction of a number, and of how many."""
         with self._store.reading() as connection:
             return self._reader.read(connection, release, after)
+
+    def block(self, release: ReleaseId, size: int, **which: int | None) -> Block:
+        """Return a full block of a release's requests (blocks.py), the last one where nothing else is said."""
+        with self._store.reading() as connection:
+            return read_block(connection, release, size, **which)
 
     # ---- retries ----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from . import monitoring
 from .desk import Lease
+from .drift import ROUND
 from .errors import Conflict, NotReady
 from .filters import LIST_OPTIONS, PAGE, with_times
 from .finding import SORTS
@@ -17,6 +18,7 @@ from .parts import parts
 from .policy import Policy
 from .prediction import Prediction, utcnow, verdict_of
 from .protocol import read_query
+from .release import Release
 from .security import client
 
 
@@ -94,10 +96,16 @@ def policy() -> Policy | None:
 
 
 def monitor() -> dict[str, Any]:
-    """Return the monitoring metric of what answers now, the state of the trigger, and how the service does."""
+    """Return the monitoring metric of what answers now, the state of the trigger, the drift, and the objectives."""
     release, seen = parts.registry.adapter().release, parts.registry.standing()
     found = monitoring.monitor(release, parts.ledger, seen if seen and seen.id == release.id else None)
-    return found | {"service": parts.minutes.service()}
+    return found | {"drift": drift(release), "service": parts.minutes.service()}
+
+
+def drift(release: Release) -> Mapping[str, Any] | None:
+    """Return what the last round found of a release; None where none has looked at it yet."""
+    found = parts.rounds.found(ROUND)
+    return None if found is None or found.result["release"] != release.id.as_json() else found.result
 
 
 def answers_with() -> str | None:

@@ -24,8 +24,8 @@ from typing import Any
 from .errors import ReleaseRefused
 
 MANIFEST = "release.json"
-FORMAT = 2
-FORMATS = (1, FORMAT)  # the first one had no engine.json
+FORMAT = 3
+FORMATS = (1, 2, FORMAT)  # the first one had no engine.json, the first two no profile.json
 FILES = (
     "contract.json",
     "policy.json",
@@ -35,10 +35,11 @@ FILES = (
     "card.md",
 )
 ENGINE = "engine.json"
+PROFILE = "profile.json"  # a release that was not made from a table has none
 BASELINES = ("rules.csv", "rules.json", "baseline.skops")  # a release has one of these
 MAX_FILE = 256 << 20  # bytes
 MAX_MANIFEST = 64 << 10  # bytes; it has 2,000
-MAX_ENTRIES = 100  # of a folder that are looked at; a release has ten
+MAX_ENTRIES = 100  # of a folder that are looked at; a release has eleven
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
 _KINDS = {"format": int, "name": str, "version": int, "digest": str, "files": dict, "libraries": dict, "seed": int}
 
@@ -51,7 +52,7 @@ def read_manifest(path: Path, expected_digest: str | None = None) -> dict[str, A
     if not isinstance(manifest, dict) or {k: type(v) for k, v in manifest.items()} != _KINDS:
         raise ReleaseRefused(f"{MANIFEST} must hold just {', '.join(_KINDS)}, each of its own kind.")
     if manifest["format"] not in FORMATS:
-        known = " and ".join(map(str, FORMATS))
+        known = f"{', '.join(map(str, FORMATS[:-1]))} and {FORMAT}"
         raise ReleaseRefused(f"It has format {manifest['format']}; this version reads {known}.")
     if manifest["digest"] != digest_of(manifest):
         raise ReleaseRefused(f"The digest in {MANIFEST} is not that of its content.")
@@ -119,9 +120,10 @@ def _names(path: Path, manifest: dict[str, Any]) -> list[str]:
     listed = set(manifest["files"])
     wanted = {*FILES, next((name for name in BASELINES if name in listed), BASELINES[0])}
     wanted |= {ENGINE} if manifest["format"] > 1 else set()
+    wanted |= {PROFILE} & listed if manifest["format"] > 2 else set()
     if listed != wanted or there != listed | {MANIFEST}:
         odd = sorted((listed | there) ^ (wanted | {MANIFEST})) or sorted(there ^ (listed | {MANIFEST}))
-        files = f"{', '.join(sorted(wanted - {*BASELINES}))} and one of {', '.join(BASELINES)}"
+        files = f"{', '.join(sorted(wanted - {*BASELINES, PROFILE}))} and one of {', '.join(BASELINES)}"
         shown = ", ".join(name if name.isprintable() else ascii(name) for name in odd[:5])
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         raise ReleaseRefused(f"The folder must hold and list just {files}; wrong: {shown}{more}.")

@@ -8,6 +8,7 @@
     golden.json       requests and the answers they must get
     evaluation.json   the figures on data kept apart         card.md           the same for people
     engine.json       whether the compiled engine answers as scikit-learn does, and is used
+    profile.json      how the rows of its table were spread, where it was made from one
 
 The digest names the content alone: neither the version counter nor a time is part of it. A folder is made in a
 temporary place and renamed, so there is never half a release.
@@ -31,6 +32,7 @@ from .manifest import (
     ENGINE,
     FORMAT,
     MANIFEST,
+    PROFILE,
     digest_of,
     libraries_here,
     parsed,
@@ -40,6 +42,7 @@ from .manifest import (
     sha256,
 )
 from .policy import Policy
+from .profile import Profile
 from .rulelist import RuleList
 from .rules import RuleTable
 from .staging import staging, sync
@@ -126,6 +129,7 @@ class Release:
     seed: int
     libraries: dict[str, str]
     engine: EngineChoice = EngineChoice(NATIVE, "It was not compared yet.")
+    profile: Profile | None = None
 
     def policy_of(self, option: str) -> Policy:
         """Return the policy for answers of an option: the baseline is sure from a threshold of its own on."""
@@ -242,6 +246,7 @@ def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] 
         seed=manifest["seed"],
         libraries=manifest["libraries"],
         engine=EngineChoice.from_json(parsed(contents[ENGINE], ENGINE)) if ENGINE in contents else _BEFORE_THE_ENGINE,
+        profile=Profile.from_json(parsed(contents[PROFILE], PROFILE), contract) if PROFILE in contents else None,
     )
 
 
@@ -287,6 +292,7 @@ def _contents(release: Release) -> dict[str, bytes]:
         "evaluation.json": _json(release.evaluation),
         "card.md": release.card.encode(),
         ENGINE: _json(release.engine.as_json()),
+        **({} if release.profile is None else {PROFILE: _json(release.profile.as_json())}),
     }
 
 

@@ -70,8 +70,8 @@ def _begin_rounds(worker: Any) -> None:
     """In the worker, once its app is there."""
     from .parts import EXTENSION  # noqa: PLC0415 (with it comes NumPy: only once NUMERIC_THREADS are set)
 
-    parts = getattr(worker.app.wsgi(), "extensions", {}).get(EXTENSION)  # other apps have none
-    if parts is not None:
+    parts = getattr(worker.app.wsgi(), "extensions", {}).get(EXTENSION)
+    if parts is not None:  # gunicorn.conf.py serves other apps, too, to compare with
         parts.rounds.keep_doing()
 
 

@@ -28,7 +28,7 @@ from ..trust import TrustedTypes
 from . import given
 from .candidates import FOLDS, MANY_CLASSES, candidates, choose, fit
 from .card import card, described
-from .figures import evaluate, own_threshold
+from .figures import evaluate, own_threshold, with_profile
 from .infer import Asked
 from .rows import Labelled
 from .simple import simple_baseline, with_margin
@@ -252,6 +252,7 @@ def _release(
     )
     nothing = {one.name: None for one in of.contract.fields if one.nullable}
     odd = [{**test.records[0], **nothing}] if nothing else []
+    release = with_profile(release, {part: rows.records for part, rows in of.parts.items()})
     whole = with_engine(with_golden(release, test.records, [*test.records[:GOLDEN], *odd]))
     return replace(whole, card=card(whole, notes))
 

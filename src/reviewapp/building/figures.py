@@ -1,4 +1,4 @@
-"""What a release is worth on rows kept apart: the figures of both options with intervals, and their difference."""
+"""What a release is worth on rows kept apart, and how the rows were spread that it was made from."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..adapter import ModelAdapter
 from ..evaluation import figures, figures_by_label, figures_of_values, mean_interval, wilson
 from ..field import Record
 from ..policy import choose_threshold
+from ..profile import Profile
 from ..release import Release
 
 PERSON = "a person who reads everything"
@@ -50,6 +51,13 @@ def evaluate(
         | dict(zip(("low", "high"), mean_interval(losses["model"] - loss, release.seed), strict=True))
         for name, loss in others.items()
     ]
+
+
+def with_profile(release: Release, parts: Mapping[str, Sequence[Record]]) -> Release:
+    """Return the release with the profile of its table, whose requests are given by part."""
+    adapter = ModelAdapter(release)
+    outputs = {part: adapter.outputs("model", parts[part]) for part in ("calibrate", "test")}
+    return replace(release, profile=Profile.of(release.contract, parts, outputs))
 
 
 def _labels(

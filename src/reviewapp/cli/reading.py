@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from .. import bulk, places
 from ..config import load_settings, settings_table
+from ..drift import drift, tell_drift
 from ..errors import InvalidInput, NotReady, ReleaseRefused, ReviewappError, UsageError
 from ..evidence import run as trials
 from ..export import KINDS, export, write_beside
@@ -76,7 +77,7 @@ def replay(prediction_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 @tries_rules
 def monitor(as_json: bool, **tried: Any) -> None:
-    """Compute the monitoring metric and the rollback trigger from the ledger; exit code 1 where it has fired.
+    """Compute monitoring metric, rollback trigger and drift from the ledger; exit code 1 where the trigger fired.
 
     With --replay or --simulate: try a rule, and write nothing; exit code 0.
     """
@@ -92,8 +93,9 @@ def monitor(as_json: bool, **tried: Any) -> None:
         raise UsageError(f"{pointer} does not load: {error.detail}") from None
     seen = parts.registry.standing() or Standing(release.id)
     reviews = parts.ledger.reviews(release.id, seen.after)
-    found = monitored(release, reviews, seen)
-    say(json.dumps(found, indent=2) if as_json else tell_monitor(found))
+    found = monitored(release, reviews, seen) | {"drift": drift(release, parts.ledger)}
+    told = [tell_monitor(found), tell_drift(found["drift"], release.contract)]
+    say(json.dumps(found, indent=2) if as_json else "\n".join(told))
     sys.exit(int(found["trigger"]["state"] == ABOVE or found["trigger"]["fired"] is not None))
 
 

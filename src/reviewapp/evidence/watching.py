@@ -1,4 +1,4 @@
-"""Trial: what metric and trigger say while the world stays as it was, drifts, or files its requests elsewhere.
+"""Trial: what metric, trigger and drift say while the world stays as it was, drifts, or files its requests elsewhere.
 
 Each scenario fills a ledger of its own through the adapter; a person judges every audited answer by the label that the
 desk would write down; then the figures are those of `reviewapp monitor`. The ids that decide what is audited are made
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..drift import ALPHA, BLOCK, MOVED, look
 from ..ledger import Ledger
 from ..monitoring import monitor
 from ..prediction import Call, Verdict, timestamp, utcnow
@@ -30,7 +31,7 @@ SCENARIOS: Mapping[str, dict[str, Any]] = {
 
 
 def watching(subject: Subject) -> list[Table]:
-    """Return metric and trigger of each scenario."""
+    """Return metric, trigger and drift of each scenario."""
     rows = [_scenario(subject, number, name, **how) for number, (name, how) in enumerate(SCENARIOS.items())]
     columns = [
         key("scenario", "Scenario"),
@@ -47,11 +48,16 @@ def watching(subject: Subject) -> list[Table]:
         Column("fired_after", "that is after requests", "d"),
         Column("referred", "Share to a person", ".3f"),
         Column("moved", "Share has moved"),
+        Column("drift", "Requests have changed"),
+        Column("drifted", "Blocks that say so", "d"),
+        Column("blocks", "of blocks", "d"),
     ]
     refiled = " and ".join(f"{old} under {new}" for old, new in generator.REFILED.items())
     reading = (
         f"Later drift: other shares of the intents, new wordings. Filed elsewhere: the desk files {refiled} from now "
-        "on, which no request shows. Figures as `reviewapp monitor` computes them from the ledger."
+        "on, which no request shows. Figures as `reviewapp monitor` computes them from the ledger. Requests have "
+        f"changed where a block of {BLOCK} of them differs from the table in any field, or in the answers, by more "
+        f"than chance does in {ALPHA:.0%} of blocks."
     )
     return [Table("watching", "What the monitoring metric sees", reading, columns, rows)]
 
@@ -62,6 +68,7 @@ def _scenario(
     examples = generator.generate(REQUESTS, subject.seed + 100 + number, drifted=drifted)
     made = subject.adapter.predict([dict(one.record) for one in examples], Call(dry_run=True))
     policy = subject.release.policy
+    full = REQUESTS // BLOCK
     with tempfile.TemporaryDirectory() as folder:
         store = Store(f"sqlite:///{Path(folder) / 'ledger.sqlite3'}")
         ledger = Ledger(store)
@@ -75,9 +82,11 @@ def _scenario(
                 order.append(i)
                 ledger.add_verdict(answer.id, _verdict(label, answer.output["label"]))
         found = monitor(subject.release, ledger)
+        blocks = [look(subject.release, ledger.block(subject.release.id, BLOCK, number=n)) for n in range(full)]
         store.close()
     metric, trigger, referred = found["metric"], found["trigger"], found["referred"]
     fired_at = trigger["fired_at"]
+    drifted_blocks = sum(one["state"] == MOVED for one in blocks)
     return {
         "scenario": name,
         "requests": REQUESTS,
@@ -86,6 +95,9 @@ def _scenario(
         "fired_after": None if fired_at is None else order[fired_at - 1] + 1,
         "referred": referred["value"],
         "moved": "yes" if referred["moved"] else "no",
+        "drift": "yes" if drifted_blocks else "no" if full else "too few",
+        "drifted": drifted_blocks,
+        "blocks": full,
     }
 
 

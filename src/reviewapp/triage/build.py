@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from .. import release as releases
-from ..building.figures import evaluate, own_threshold
+from ..building.figures import evaluate, own_threshold, with_profile
 from ..contract import Contract, Outcome
 from ..engine.parity import with_engine
 from ..evaluation import figures
@@ -59,6 +59,7 @@ def build(root: Path, progress: Callable[[str], None] = lambda step: None) -> Re
     progress("evaluate")
     release = releases.draft(contract, policy, model, baseline, SEED)
     release = replace(release, evaluation=_evaluation(release, parts, temperature))
+    release = with_profile(release, {name: [dict(example.record) for example in parts[name]] for name in PARTS})
     progress("write")
     records = [dict(example.record) for example in parts["test"]]
     # what no example shows: the missing value, empty and very long text, text of other scripts

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask.typing import ResponseReturnValue
 
+from .. import lookups
 from ..monitoring import Point, course, kinds, monitored
 from ..parts import parts
 from ..release import Release, ReleaseId
@@ -15,6 +16,7 @@ from ..reviews import Reviews
 from ..security import needs
 from ..trigger import ABOVE, TOO_FEW
 from .base import Json, page, show
+from .drifting import DriftPart
 from .plots import Plot, evidence_plot, evidence_words, share_plot
 from .serving import ServicePart
 
@@ -40,6 +42,7 @@ class MonitorPage:
     kinds: dict[str, int]
     course: list[Point]
     service: ServicePart
+    drift: DriftPart
     earlier: ReleaseId | None
 
     @property
@@ -149,7 +152,10 @@ def _story(event: ReleaseEvent) -> str:
 
 
 def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> MonitorPage:
-    found = monitored(release, reviews, seen) | {"service": parts.minutes.service()}
+    found = monitored(release, reviews, seen) | {
+        "drift": lookups.drift(release),
+        "service": parts.minutes.service(),
+    }
     fired_at = found["trigger"]["fired_at"] if seen.fired is None else None  # else verdicts count anew since then
     way = way_back(parts.registry.events()) if seen.fired is not None or fired_at is not None else []
     return MonitorPage(
@@ -159,5 +165,6 @@ def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> Monitor
         kinds=kinds(reviews),
         course=course(release.policy.rollback, reviews, fired_at),
         service=ServicePart(found["service"]),
+        drift=DriftPart(found["drift"], release.contract),
         earlier=way[-2] if len(way) > 1 else None,
     )
