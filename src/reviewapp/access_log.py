@@ -26,8 +26,8 @@ from .stages import STAGES
 
 EVERY = 0.2  # seconds from one writing to the next
 MOST = 10_000  # lines that wait
-# Bytes of whole lines that are written at once. A pipe takes 4,096 (PIPE_BUF of Linux) as one, so that workers' lines do
-# not mix; anything else takes more.
+# Bytes of whole lines that are written at once. A pipe takes 4,096 (PIPE_BUF of Linux) as one, so that lines of several
+# workers do not mix; anything else takes more.
 PIECE, LARGE_PIECE = 4096, 4 * 4096
 END_SECONDS = 1.0  # that the last lines of a worker may take
 # W3C Trace Context, level 1: version, trace, parent, flags; none of them all zeros or a version that is forbidden
