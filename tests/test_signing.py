@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.datastructures import Headers
 
 from reviewapp.parts import Parts
@@ -124,7 +124,7 @@ def test_every_answer_says_the_same_to_a_browser(app: Flask) -> None:
     }
     with app.test_request_context("/livez"):
         own = Response(headers={"Cache-Control": "private"})
-        forbid_caches(own)
+        forbid_caches(request, own)
         assert own.headers.getlist("Cache-Control") == ["private"]
 
 

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import select
+import stat
 import sys
 import threading
 from collections import deque
@@ -25,7 +26,9 @@ from .stages import STAGES
 
 EVERY = 0.2  # seconds from one writing to the next
 MOST = 10_000  # lines that wait
-PIECE = 4096  # bytes of whole lines that a pipe takes as one (PIPE_BUF of Linux), so that workers' lines do not mix
+# Bytes of whole lines that are written at once. A pipe takes 4,096 (PIPE_BUF of Linux) as one, so that lines of several
+# workers do not mix; anything else takes more.
+PIECE, LARGE_PIECE = 4096, 4 * 4096
 END_SECONDS = 1.0  # that the last lines of a worker may take
 # W3C Trace Context, level 1: version, trace, parent, flags; none of them all zeros or a version that is forbidden
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -85,6 +88,7 @@ class AccessLog:
         self._mode, self._dropped = mode, dropped
         self._waiting: deque[Line] = deque()
         self._output: int | None = None  # where to write; None: nothing is written
+        self._most = PIECE
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -94,6 +98,7 @@ class AccessLog:
         if self._mode == "off" or output is None or (self._mode == "auto" and os.isatty(output)):
             return
         self._output = output
+        self._most = PIECE if stat.S_ISFIFO(os.fstat(output).st_mode) else LARGE_PIECE
         self._thread = threading.Thread(target=self._write_on, name="access-log", daemon=True)
         self._thread.start()
 
@@ -136,7 +141,7 @@ class AccessLog:
         piece, lines = b"", 0
         while self._waiting:
             line = encoded(self._waiting.popleft())
-            if lines and len(piece) + len(line) > PIECE:
+            if lines and len(piece) + len(line) > self._most:
                 yield piece, lines
                 piece, lines = b"", 0
             piece, lines = piece + line, lines + 1

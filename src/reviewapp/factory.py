@@ -58,7 +58,7 @@ from .api import Name, api, health
 from .config import Settings, load_settings
 from .counters import OTHER, Counters
 from .desk import Desk
-from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
+from .errors import REQUEST_ID, BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
 from .ledger import Ledger
 from .metering import Meter, note
 from .parts import EXTENSION, Parts
@@ -160,17 +160,18 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
 
 
 def _finish(response: Response) -> Response:
-    response.headers.add("X-Request-ID", protocol.request_id())
-    asked, known = request_ctx.request, app_ctx.g.get("client")
-    route = OTHER if asked.url_rule is None else asked.url_rule.rule
-    name = None if known is None else known.name
-    note(asked.environ, (route, response.status_code, clock(), name, response.is_streamed))
+    asked, status = request_ctx.request, response.status_code
+    environ, rule = asked.environ, asked.url_rule
+    response.headers.add("X-Request-ID", environ.get(REQUEST_ID) or protocol.request_id())
+    known = app_ctx.g.get("client")
+    streamed = type(response.response) is not list and response.is_streamed
+    note(environ, (OTHER if rule is None else rule.rule, status, clock(), known and known.name, streamed))
     timing = server_timing()
     if timing is not None:
         response.headers.add("Server-Timing", timing)
-    if response.status_code == 401:
+    if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    security.forbid_caches(response)
+    security.forbid_caches(asked, response)
     return response
 
 

@@ -150,9 +150,9 @@ def bind_browsers(wsgi_app: WSGIApplication) -> WSGIApplication:
     return bound
 
 
-def forbid_caches(response: Response) -> None:
+def forbid_caches(asked: Request, response: Response) -> None:
     """After every request: nothing of ours is kept in a shared cache."""
-    if request.endpoint != "static" and "Cache-Control" not in response.headers:
+    if asked.endpoint != "static" and "Cache-Control" not in response.headers:
         response.headers.add("Cache-Control", "no-store")
 
 
