@@ -289,6 +289,8 @@ class NothingAnswers:
     def live(self) -> None:
         return None
 
+    standing = live
+
     def built(self) -> list[Any]:
         return []
 
