@@ -306,3 +306,19 @@ def test_after_it_led_back_what_is_told_of_the_firing_is_of_the_release_it_fired
     told = tell_monitor(monitor(release, parts.ledger, seen))
     assert "for triage/2, 31 of 31 wrong (rolled_back); for what answers now: waits for 30 verdicts" in told
     assert "None" not in told
+
+
+def test_what_the_baseline_answers_to_the_end_of_a_file_says_nothing_of_the_model_that_answers_again(
+    parts: Parts, api: Any
+) -> None:
+    judge(parts, "x" * 30)
+    assert parts.watch.look() is not None
+    before = parts.registry.adapter()
+    parts.registry.promote(1, "the cause was found", "ann")
+    made = before.predict([dict(row.input) for row in before.release.golden] * 20, Call(source="bulk", client="ann"))
+    drawn = [one.id for one in made if one.audit]
+    assert drawn
+    for one in drawn:
+        api("put", f"/predictions/{one}/verdict", json={"verdict": "disagree"}, role="review")
+    found = api("get", "/monitor", role="review").json
+    assert (found["answers_with"], found["metric"]["verdicts"], found["trigger"]["evidence"]) == ("model", 0, 0)

@@ -81,7 +81,7 @@ def monitored(
 ) -> dict[str, Any]:
     """Return what `monitor` does, from reviews that are read already."""
     seen, at = standing or Standing(release.id), utcnow() if now is None else now
-    rule = release.policy.rollback
+    rule, all_judged, reviews = release.policy.rollback, reviews.judged, reviews.of(seen.option)
     counts = reviews.predictions
     n, referred = sum(counts.values()), counts.get("review", 0)
     evaluated = release.evaluation.get("results", {}).get("test", {}).get(seen.option, {})
@@ -98,7 +98,7 @@ def monitored(
             "moved": _differ(referred, n, evaluated),
         },
         "shadow": _shadow(reviews) if seen.option != "model" else None,
-        "reliance": reliance(reviews.judged, release.policy.blind),
+        "reliance": reliance(all_judged, release.policy.blind),
     }
 
 

@@ -95,6 +95,13 @@ class Reviews:
     drawn: int
     judged: list[Judged]
 
+    def of(self, option: str) -> Reviews:
+        """Return these with what was judged of an option's answers alone.
+
+        A file that was under way when another option began to answer is answered by the former one to its end.
+        """
+        return replace(self, judged=[one for one in self.judged if one.option == option])
+
     @cached_property
     def known(self) -> list[tuple[str, bool]]:
         """(when that became known, whether it was wrong) of each judged audited answer, in the order of knowing."""

@@ -45,7 +45,7 @@ class Watch:
         if release.id != seen.id:  # the live one does not load, and another answers in its place
             return None
         rule = release.policy.rollback
-        reviews = self._ledger.reviews(release.id, seen.after)
+        reviews = self._ledger.reviews(release.id, seen.after).of(seen.option)
         found = trigger_of(rule, reviews)
         if found.state == ABOVE:
             found = trigger_of(rule, reviews, seen.fired_before)

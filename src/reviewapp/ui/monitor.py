@@ -175,7 +175,7 @@ def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> Monitor
         seen=seen,
         found=found,
         kinds=kinds(reviews),
-        course=course(release.policy.rollback, reviews, fired_at),
+        course=course(release.policy.rollback, reviews.of(seen.option), fired_at),
         drift=DriftPart(found["drift"], release.contract),
         earlier=way[-2] if len(way) > 1 else None,
     )
