@@ -286,6 +286,22 @@ def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Itera
         yield running
 
 
+@pytest.fixture(scope="session")
+def make_service(
+    tmp_path_factory: pytest.TempPathFactory, release: Release, releases_root: Path, live_database: Path, proven: Path
+) -> Callable[..., Service]:
+    """Return a service that is not started yet, on an instance of its own where the default release is live."""
+
+    def made(**settings: str) -> Service:
+        instance = tmp_path_factory.mktemp("service") / "instance"
+        instance.mkdir(mode=0o700)
+        shutil.copy(live_database, instance / "reviewapp.sqlite3")
+        shutil.copytree(proven, instance / proof.FOLDER)
+        return Service(instance, release.contract, REVIEWAPP_RELEASES=str(releases_root), **settings)
+
+    return made
+
+
 @pytest.fixture(scope="module")
 def base(service: Service) -> str:
     return f"http://127.0.0.1:{service.port}"

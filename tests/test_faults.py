@@ -110,12 +110,15 @@ def check_fault(called: Called, statuses: set[int], says: str, *, reads: Collect
     assert wrong == []
     for path in READS:
         assert called.call("GET", path)[0] in reads, path
+    status, metrics, _ = called.call("GET", "/metrics")
+    assert (status, "\nreviewapp_ledger_writable 0.0\n" in metrics) == (200, True)
 
 
 def check_over(called: Called) -> None:
     """When nothing is wrong any more."""
     assert called.call("GET", "/readyz")[0] == 200
     assert called.call("GET", f"{PREDICT}/{called.predicted()}")[0] == 200
+    assert "\nreviewapp_ledger_writable 1.0\n" in called.call("GET", "/metrics")[1]
 
 
 @pytest.mark.parametrize(

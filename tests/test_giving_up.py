@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,10 @@ from gunicorn.config import Config
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from reviewapp import worker as module
+from reviewapp.access_log import AccessLog
+from reviewapp.counters import OTHER, Counters
+from reviewapp.metering import Meter, note
+from reviewapp.stages import begin, clock
 from reviewapp.worker import FairWorker
 
 REQUEST = b"GET /slow?token=secret HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -133,6 +138,31 @@ def test_an_answer_that_comes_after_all_is_not_sent_behind_the_503(
     assert not worker.alive
     assert not any("secret" in line for line in worker.log.lines)
     assert worker._under_way == {}
+
+
+def test_a_request_that_is_given_up_counts_once_as_failed_and_no_longer_as_under_way(
+    worker: Any, ends: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client, served = ends
+    worker.nr_conns = 2
+    counters = Counters(tmp_path)
+    counters.lay_out([("/slow", "GET")])
+    worker._meter = meter = Meter(counters, AccessLog("off", counters.dropped))
+
+    def slow(environ: Any, start: Any) -> Any:
+        begin()
+        look(worker, monkeypatch, later=31)
+        start("200 OK", [("Content-Length", "4")])
+        note(environ, ("/slow", 200, clock(), None, False))
+        return [b"late"]
+
+    worker._app = meter.wrap(slow)
+    client.sendall(REQUEST)
+    worker.handle(connection(worker, served))
+    found = counters.totals()
+    assert found.requests == {(OTHER, OTHER, "503"): 1}
+    assert (found.served.requests, found.served.failures, found.in_flight) == (1, 1, 0)
+    counters.close()
 
 
 def test_a_worker_leaves_once_the_others_have_ended_or_had_their_time(

@@ -23,7 +23,7 @@ from .verdicts import judge
 def test_the_api_and_the_page_tell_the_figures_of_the_command(parts: Parts, page: FlaskClient, api: Any) -> None:
     judge(parts, "+" * 30 + "-x?.")
     judge(parts, "--", audit=False, blind=True)
-    found = {**monitor(parts.registry.adapter().release, parts.ledger), "drift": None}
+    found = {**monitor(parts.registry.adapter().release, parts.ledger), "drift": None, "service": None}
     assert api("get", "/monitor", role="review").json == found
     twin = page.get("/monitor.json").json
     assert {name: twin[name] for name in found} == found

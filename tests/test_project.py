@@ -61,15 +61,16 @@ def test_every_dependency_is_pinned() -> None:
 
 
 ORDER = """
-errors places staging config strictjson csvfiles stages logs joining manifest |
+errors places staging config strictjson csvfiles stages logs counters access_log metering joining manifest |
 dates field contract | schemas bodies samples forms frames difference policy |
 rules rulelist calibration transformers structures estimators trust profile release | engine |
 explain prediction adapter proof proving bulk tables chain statements store ledgerfile backup restoring
 search finding filters desk reviews blocks ledger releaselog intact purging export registry rounds verifying attempts
 accounts uploads
 components openapi marking wording snippets |
-evaluation golden trigger monitoring reliance drift watching replaying simulating building | triage | evidence |
-parts | protocol security | lookups | api ui worker server doctor | factory | cli | __main__
+evaluation golden trigger monitoring reliance drift watching replaying simulating slo tally building | triage |
+evidence |
+parts | protocol security | lookups metrics | api ui worker server doctor | factory | cli | __main__
 """
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.server
 ROOT = Path(__file__).parent.parent
 COMMANDS = {"reviewapp serve": ["-m", "reviewapp", "serve"], "gunicorn wsgi:app": ["-m", "gunicorn", "wsgi:app"]}
 THREADS = 2
-OWN = 1  # a thread that does the rounds
+OWN = 2  # threads: one does the rounds, one writes the log of requests
 
 # Settings are read by the master before it forks and by each worker: a settings file can tell what is there by then.
 TELLS = """

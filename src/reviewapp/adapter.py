@@ -29,7 +29,7 @@ from .frames import to_frame
 from .joining import Joined
 from .prediction import Answered, Call, Prediction, differ, new_ids, timestamp, utcnow
 from .release import COMPILED, Release
-from .stages import stage
+from .stages import note_release, stage
 
 log = logging.getLogger("reviewapp")
 
@@ -109,6 +109,7 @@ class ModelAdapter:
         `compare` adds what the other option answers, `explain` what moved the answer. Raises ModelBroken where an
         output breaks the contract; whatever a sink raises passes through.
         """
+        note_release(self.release.id.digest)
         option = option or self.option
         plain = option == self.option and not (compare or explain or call.dry_run)
         if plain and len(records) <= JOINED_ROWS:

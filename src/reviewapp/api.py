@@ -17,6 +17,7 @@ from .bodies import batch_request, move_request, prediction_request, promote_req
 from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
 from .field import Record
 from .filters import LIST_OPTIONS, option
+from .metrics import CONTENT_TYPE, exposition
 from .openapi import describe
 from .parts import own_parts, parts
 from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
@@ -284,3 +285,10 @@ def readyz() -> Response:
         kind = "release" if isinstance(error, ReleaseRefused) else "ledger"
         raise NotReady(f"The {kind} is not ready: {error.detail}", retry_after=10) from error
     return answer({"status": "ready", "release": adapter.release.id.as_json()})
+
+
+@health.get("/metrics")
+@needs(EVERYBODY)
+def get_metrics() -> Response:
+    """Tell Prometheus what all workers counted, what the ledger holds and how the live release does."""
+    return Response(exposition(own_parts()), content_type=CONTENT_TYPE)

@@ -211,6 +211,8 @@ def _monitor() -> Schema:
                 "type": ["object", "null"],
                 "description": "How often the model would have been wrong, where the baseline answers.",
             },
+            "service": {**_service(), "type": ["object", "null"],
+                        "description": "How the service stands to its objectives; null: in its first minute."},
             "reliance": object_(
                 {
                     "blind": {**counted, "description": "Given before the options were shown, and the same."},
@@ -227,6 +229,38 @@ def _monitor() -> Schema:
                       "description": "Whether the requests have changed; null: nobody has looked yet."},
         }
     )  # fmt: skip
+
+
+def _service() -> Schema:
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    unknown = {"type": ["number", "null"], "minimum": 0, "description": "null: nothing was asked."}
+    each = {"availability": unknown, "latency": unknown}
+    window = object_(
+        {
+            "requests": COUNT,
+            "failures": {**COUNT, "description": "They ended with a status of 500 or more."},
+            "availability": {**unknown, "maximum": 1},
+            "rejected": {**unknown, "maximum": 1, "description": "The share of 4xx."},
+            "in_time": {**unknown, "maximum": 1, "description": "Of all but whole files."},
+            "p95_seconds": {**unknown, "description": "Estimated from a histogram, as Prometheus does."},
+            "burn_rate": {**object_(each), "description": "At 1 the error budget lasts as long as the objective."},
+        }
+    )
+    alarm = {"type": ["string", "null"], "enum": ["fast", "slow", None]}
+    return object_(
+        {
+            "at": TIME,
+            "objectives": object_(
+                {"days": COUNT, "availability": share, "latency_seconds": NUMBER, "latency_share": share}
+            ),
+            "windows": object_(dict.fromkeys(("1h", "6h", "30d"), window)),
+            "budget_left": {
+                **object_({name: {"type": ["number", "null"], "maximum": 1} for name in each}),
+                "description": "The share of the error budget of 30 days; below 0 it is overdrawn.",
+            },
+            "burning": {**object_(dict.fromkeys(each, alarm)), "description": "Burn rates that raise an alarm."},
+        }
+    )
 
 
 def _drift() -> Schema:

@@ -50,6 +50,19 @@ def _affinity(text: str) -> str:
     return text
 
 
+def _access_log(text: str) -> str:
+    if text not in ("auto", "on", "off"):
+        raise ValueError("it must be auto, on or off")
+    return text
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1:
+        raise ValueError("it must lie between 0 and 1")
+    return number
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
@@ -102,6 +115,15 @@ class Settings:
         "`memo/evidence/` for the default model in a checkout, else `evidence/` in the instance folder",
         "Folder of the evidence pack, whatever release it is of.",
     )
+    access_log: str = _row(
+        "auto",
+        _access_log,
+        "`auto`",
+        "A line of JSON for each request on standard output: `on`, `off`, `auto`: unless that is a terminal.",
+    )
+    slo_availability: float = _row(0.999, _share, "`0.999`", "Share of requests that must not fail, over 30 days.")
+    slo_latency_ms: int = _row(100, _positive, "`100`", "Milliseconds within which a request should be answered.")
+    slo_latency_share: float = _row(0.99, _share, "`0.99`", "Share of requests that must be, over 30 days.")
     max_body: int = _row(1 << 20, _positive, "1 MiB", "Largest request body, bytes; above: 413.")
     max_bulk: int = _row(32 << 20, _positive, "32 MiB", "Largest file of requests (bulk, upload), bytes; above: 413.")
 

@@ -40,6 +40,7 @@ from typing import Any
 SHOWN_ERRORS = 50  # an answer names at most so many mistakes; `error_count` says how many there are
 REQUEST_ID = "reviewapp.request_id"  # where the environment of a request keeps its id
 BODY_READ = "reviewapp.body_read"  # and how many bytes of its body were read
+GIVEN_UP = "reviewapp.given_up"  # and, where it was stuck, that the worker has answered it
 
 
 @dataclass(frozen=True, slots=True)

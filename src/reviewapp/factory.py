@@ -1,7 +1,8 @@
 """`create_app`: joins the parts and does nothing else. Read this first, then the files in this order.
 
 0 errors places staging config stages    what can go wrong, where things lie and are made, settings, timing,
-  logs manifest                          the log, a release's files
+  logs counters access_log metering      the log, what is counted and told of each request,
+  manifest                               a release's files
 0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
@@ -24,10 +25,11 @@
 4 evaluation golden trigger monitoring   what a release says of itself, its ledger of it, and of its readers; when it
   reliance drift watching                must stop, and that it does; what a rule would have done, and what it is
   replaying simulating                   worth
+4 slo tally                              how the service stands to its objectives, how much it has answered
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
-6 lookups                                what both doors look up
+6 lookups metrics                        what both doors look up; what Prometheus reads
 7 api ui/ worker server doctor/          the doors, gunicorn, and what to know before trusting it
 8 factory    9 cli/ __main__             joined together, and the command
 
@@ -42,27 +44,32 @@ from functools import partial
 from typing import Any
 
 from flask import Flask, Request, Response, current_app, redirect, render_template, request, url_for
-from flask.globals import request_ctx
+from flask.globals import app_ctx, request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from . import drift, logs, places, protocol, security
+from . import drift, logs, places, protocol, security, slo
+from .access_log import AccessLog
 from .accounts import Accounts
 from .adapter import ModelAdapter
 from .api import Name, api, health
 from .config import Settings, load_settings
+from .counters import OTHER, Counters
 from .desk import Desk
 from .errors import BadRequest, MethodNotAllowed, NotFound, ReviewappError, Unauthenticated, as_own
 from .ledger import Ledger
+from .metering import Meter, note
 from .parts import EXTENSION, Parts
 from .proof import Proofs
 from .registry import Registry
 from .release import Release
 from .rounds import Rounds
-from .stages import server_timing
+from .slo import Minutes, Objectives
+from .stages import clock, server_timing
 from .store import Store
+from .tally import Tally
 from .trust import TrustedTypes
 from .ui import ui
 from .uploads import Uploads
@@ -117,7 +124,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         app.register_blueprint(blueprint)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     security.check_guards(app)
-    app.wsgi_app = security.bind_browsers(app.wsgi_app)  # type: ignore[assignment]  # Flask types it as a method
+    parts.meter.counters.lay_out((rule.rule, one) for rule in app.url_map.iter_rules() for one in rule.methods or ())
+    app.wsgi_app = parts.meter.wrap(security.bind_browsers(app.wsgi_app))  # type: ignore[assignment]  # a method
     if settings.proxies:
         n = settings.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
@@ -130,7 +138,8 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     `patience` is how long they wait for another process that writes to the ledger.
     """
     store = Store(settings.database_url, patience=patience)
-    ledger = Ledger(store)
+    counters = Counters(settings.instance, slow=settings.slo_latency_ms / 1000)
+    ledger = Ledger(store, committed=counters.committed)
 
     def make_adapter(release: Release) -> ModelAdapter:
         return ModelAdapter(release, sinks=[ledger.add])
@@ -140,11 +149,22 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     watch, rounds = Watch(registry, ledger), Rounds(store)
     rounds.add("trigger", EVERY_SECONDS, watch.go_round)
     rounds.add(drift.ROUND, drift.EVERY_SECONDS, partial(drift.look_again, registry, ledger, rounds))
-    return Parts(settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), watch, rounds)
+    meter, tally = Meter(counters, AccessLog(settings.access_log, counters.dropped)), Tally(store)
+    goal = Objectives(settings.slo_availability, settings.slo_latency_ms / 1000, settings.slo_latency_share)
+    minutes = Minutes(store, rounds, counters, tally, goal)
+    rounds.add(slo.ROUND, slo.EVERY_SECONDS, minutes.go_round)
+    return Parts(
+        settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), watch, rounds, meter, tally,
+        minutes,
+    )  # fmt: skip
 
 
 def _finish(response: Response) -> Response:
     response.headers.add("X-Request-ID", protocol.request_id())
+    asked, known = request_ctx.request, app_ctx.g.get("client")
+    route = OTHER if asked.url_rule is None else asked.url_rule.rule
+    name = None if known is None else known.name
+    note(asked.environ, (route, response.status_code, clock(), name, response.is_streamed))
     timing = server_timing()
     if timing is not None:
         response.headers.add("Server-Timing", timing)
@@ -159,6 +179,9 @@ def _failed(error: Exception) -> WerkzeugResponse:
     if isinstance(error, exceptions.HTTPException) and error.code is not None and error.code < 400:
         return WerkzeugResponse.force_type(error.get_response(), request.environ)
     known = _known(error)
+    if 400 <= known.status < 500:
+        reasons = {flaw.code for flaw in known.errors} or {known.slug}
+        current_app.extensions[EXTENSION].meter.counters.refused(reasons)
     if known.status >= 500:  # being busy or not ready needs no trace; a failure does
         trace = error if known.status == 500 else None
         log.error("request %s failed: %s", protocol.request_id(), known.detail, exc_info=trace)
@@ -197,7 +220,7 @@ def _for_programs() -> bool:
     return path.startswith("/api/") or path in _PROGRAMS or request_ctx.url_adapter is None or protocol.wants_json()
 
 
-_PROGRAMS = {"/livez", "/readyz"}
+_PROGRAMS = {"/livez", "/readyz", "/metrics"}
 
 
 def _known(error: Exception) -> ReviewappError:

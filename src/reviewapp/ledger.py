@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -50,11 +51,20 @@ class _Addition:
 
 
 class Ledger:
-    """Keeps and finds predictions. `clock` returns the time as an aware datetime."""
+    """Keeps and finds predictions. `clock` returns the time as an aware datetime.
 
-    def __init__(self, store: Store, clock: Callable[[], datetime] = utcnow) -> None:
+    `committed` is told after each commit of predictions how many seconds it took, once the turn to write was there.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime] = utcnow,
+        committed: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._committed = committed
         self._reader = Reader()
         self._locks = _KeyLocks(f"{store.path}.locks")
         self._keep = Joined(
@@ -85,14 +95,19 @@ class Ledger:
         self._keep(additions)
 
     def _keep_all(self, turn: Turn, asked: Sequence[Sequence[_Addition]]) -> Sequence[None]:
-        additions = [addition for some in asked for addition in some]
+        began = perf_counter()
+        self._write(turn, [addition for some in asked for addition in some])
+        self._committed(perf_counter() - began)
+        return [None] * len(asked)
+
+    def _write(self, turn: Turn, additions: Sequence[_Addition]) -> None:
         rows = [row for addition in additions for row in addition.rows]
         if rows:
             sealed = chain.digest_of(entry for addition in additions for entry in addition.entries)
             rows[-1] = (*rows[-1][:-1], sealed)
         if 0 < len(rows) <= AT_ONCE and all(addition.plain for addition in additions):
             turn.append(self._keeps(), rows)
-            return [None] * len(asked)
+            return
         with turn.transaction() as connection:
             self._keeps().run(connection, rows)
             for addition in additions:
@@ -100,7 +115,6 @@ class Ledger:
                     addition.call.beside(connection)
                 if addition.call.key is not None:
                     self._remember(connection, addition.call.key, addition.made)
-        return [None] * len(asked)
 
     def _keeps(self) -> Statement:
         return statement(_KEEP, self._store.engine.dialect)

@@ -96,10 +96,10 @@ def policy() -> Policy | None:
 
 
 def monitor() -> dict[str, Any]:
-    """Return the monitoring metric of what answers now, the state of the trigger, and the drift."""
+    """Return the monitoring metric of what answers now, the state of the trigger, the drift, and the objectives."""
     release, seen = parts.registry.adapter().release, parts.registry.standing()
     found = monitoring.monitor(release, parts.ledger, seen if seen and seen.id == release.id else None)
-    return found | {"drift": drift(release)}
+    return found | {"drift": drift(release), "service": parts.minutes.service()}
 
 
 def drift(release: Release) -> Mapping[str, Any] | None:

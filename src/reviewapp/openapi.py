@@ -107,6 +107,7 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
         },
         "/livez": {"get": _operation("The process is alive", None, "", open_=True)},
         "/readyz": {"get": _operation("This worker can answer and record", None, "503", open_=True)},
+        "/metrics": {"get": _metrics()},
     }  # fmt: skip
     for path, operations in add.items():
         spec.path(path, operations=operations)
@@ -195,6 +196,13 @@ def _bulk(contract: Contract, example: Any, predict_options: Sequence[Field]) ->
             NDJSON_TYPE: _file("A prediction or a problem on each line, and a summary last.", ref("BulkLine")),
         },
     }
+    return operation
+
+
+def _metrics() -> dict[str, Any]:
+    """The one route that answers in Prometheus' text format."""
+    operation = _operation("Counters and figures for Prometheus", None, "", open_=True)
+    operation["responses"]["200"] = {"description": "Done.", "content": {"text/plain": {"schema": TEXT}}}
     return operation
 
 

@@ -12,9 +12,12 @@ from .accounts import Accounts
 from .config import Settings
 from .desk import Desk
 from .ledger import Ledger
+from .metering import Meter
 from .registry import Registry
 from .rounds import Rounds
+from .slo import Minutes
 from .store import Store
+from .tally import Tally
 from .uploads import Uploads
 from .watching import Watch
 
@@ -32,6 +35,9 @@ class Parts:
     uploads: Uploads
     watch: Watch
     rounds: Rounds
+    meter: Meter
+    tally: Tally
+    minutes: Minutes
 
 
 def own_parts() -> Parts:

@@ -19,11 +19,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Clock:
+class Clock:
+    """The time of one request; `taken` is what each of STAGES took so far, in seconds.
+
+    `release` is the digest of the release that answered, once one has.
+    """
+
     def __init__(self) -> None:
         self.started = self.mark = perf_counter()
         self.running = ""
         self.taken = dict.fromkeys(STAGES, 0.0)
+        self.release: str | None = None
 
     def turn_to(self, name: str) -> str:
         """Charge the time since the last turn to the stage that ran, and return its name."""
@@ -34,12 +40,27 @@ class _Clock:
         return before
 
 
-_clock: ContextVar[_Clock | None] = ContextVar("clock", default=None)
+_clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
 
 def begin() -> None:
     """Start the clock of a request in this thread."""
-    _clock.set(_Clock())
+    _clock.set(Clock())
+
+
+def clock() -> Clock:
+    """Return the clock of the request in this thread; raises LookupError where there was none."""
+    found = _clock.get()
+    if found is None:
+        raise LookupError("no request began in this thread")
+    return found
+
+
+def note_release(digest: str) -> None:
+    """Say which release answers the request in this thread; outside of one it does nothing."""
+    running = _clock.get()
+    if running is not None:
+        running.release = digest
 
 
 class stage:  # noqa: N801 (reads as the statement and the decorator that it is)

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,14 @@ class Store:
         with self.turn(READY_SECONDS) as turn, turn.transaction() as connection:
             if not connection.execute(probe.update().values(written_at=written_at)).rowcount:
                 connection.execute(probe.insert().values(id=1, written_at=written_at))
+
+    def size(self) -> int:
+        """Return how many bytes the ledger's file and its log have; what is not there has none."""
+        size = 0
+        for path in (self.path, _log_of(self.path)):
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size
+        return size
 
     def empty_log(self) -> bool:
         """Bring all of the log into the file and cut it to nothing; return False where others read it too long."""

@@ -43,6 +43,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from .errors import (
     BODY_READ,
+    GIVEN_UP,
     REQUEST_ID,
     AddressTooLong,
     BadRequest,
@@ -51,6 +52,7 @@ from .errors import (
     ReviewappError,
     as_problem,
 )
+from .metering import Meter
 from .strictjson import dumps
 
 HEAD_SECONDS = 10.0  # that the head of a request may take
@@ -91,6 +93,7 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._leaves_by: float | None = None
         self._full_until = self._full_said = -FULL_AGAIN
         self._full_since = 0.0  # when the last free thread was taken
+        self._meter: Meter | None = None  # of the app
         self._most = min(int(self.cfg.worker_connections), max(_files() - OTHER_FILES, int(self.cfg.threads) + 1))
         self.max_keepalived = self._most - int(self.cfg.threads)
 
@@ -112,10 +115,18 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().load_wsgi()
         self._app: Any = self.wsgi
         self.wsgi: Any = self._answer
+        from .parts import EXTENSION  # noqa: PLC0415 (with it comes NumPy: only once NUMERIC_THREADS are set)
+
+        parts = getattr(self._app, "extensions", {}).get(EXTENSION)  # other apps have none
+        self._meter = None if parts is None else parts.meter
+        if self._meter is not None:
+            self._meter.start()
         gc.freeze()
 
     def run(self) -> None:
         super().run()
+        if self._meter is not None:
+            self._meter.access_log.stop()
         if self._under_way:
             os._exit(0)  # else Python would wait for threads that do not end
 
@@ -222,8 +233,11 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         refusal = _REFUSALS.get(type(exc), _NOT_WELL_FORMED)
         request_id = str(uuid.uuid4())
         self.log.warning("request %s refused: %s", request_id, type(exc).__name__)
+        status = _STATUS.get(type(exc), HTTPStatus(refusal.status))
+        if self._meter is not None:
+            self._meter.without_the_app(request_id, status, refusal.slug)
         with contextlib.suppress(OSError):  # nobody is left to be answered
-            write_nonblock(client, _without_the_app(refusal, request_id, _STATUS.get(type(exc))))
+            write_nonblock(client, _without_the_app(refusal, request_id, status))
 
     def murder_pending(self) -> None:
         """In the loop, once a second at least: hang up on clients that took too long, and give up what is stuck."""
@@ -259,8 +273,8 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _give_up(self, connection: Any, asked: _Asked, now: float) -> None:
         if asked.turn.acquire(blocking=False):  # nothing was sent, and the thread will not
             self.log.error("request %s is stuck and given up, and this worker with it: %s", asked.id, asked)
-            asked.given_up = True
-            _refuse(connection, asked.id, self.answer_seconds)
+            asked.given_up = asked.environ[GIVEN_UP] = True
+            self._refuse(connection, asked.id, now - asked.began)
         elif not asked.hung_up:  # it may well be the client that does not read
             self.log.warning("request %s is hung up on, for nothing could be sent any more: %s", asked.id, asked)
             asked.hung_up, asked.since = True, now - self.answer_seconds + HUNG_UP_SECONDS
@@ -272,8 +286,20 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _leave(self) -> None:
         """End this process, whatever its threads do."""
         for conn in self._queued.copy():
-            _refuse(conn.sock, str(uuid.uuid4()), self.answer_seconds)
+            self._refuse(conn.sock, str(uuid.uuid4()))
+        if self._meter is not None:
+            self._meter.access_log.stop()
         os._exit(0)
+
+    def _refuse(self, connection: Any, request_id: str, seconds: float = 0.0) -> None:
+        """Send a client the answer that no thread sends."""
+        took = f"The answer took more than {self.answer_seconds:g} s and was given up"
+        error = NotReady(f"{took}; whether it is recorded is not known.", retry_after=1)
+        if self._meter is not None:
+            self._meter.without_the_app(request_id, error.status, seconds=seconds)
+        with contextlib.suppress(OSError):  # the client has gone
+            connection.send(_without_the_app(error, request_id), socket.MSG_DONTWAIT)
+        _shut(connection, socket.SHUT_WR)
 
 
 class _Asked:
@@ -325,16 +351,6 @@ def _files() -> int:
     """Return how many files this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-
-
-def _refuse(connection: Any, request_id: str, seconds: float) -> None:
-    """Send a client the answer that no thread sends."""
-    error = NotReady(
-        f"The answer took more than {seconds:g} s and was given up; whether it is recorded is not known.", retry_after=1
-    )
-    with contextlib.suppress(OSError):  # the client has gone
-        connection.send(_without_the_app(error, request_id), socket.MSG_DONTWAIT)
-    _shut(connection, socket.SHUT_WR)
 
 
 def _without_the_app(error: ReviewappError, request_id: str, status: HTTPStatus | None = None) -> bytes:

@@ -18,6 +18,7 @@ from ..trigger import ABOVE, TOO_FEW
 from .base import Json, page, show
 from .drifting import DriftPart
 from .plots import Plot, evidence_plot, evidence_words, share_plot
+from .serving import ServicePart
 
 KINDS = {  # of verdicts: what they say of the answer
     "agree": "it is right",
@@ -40,6 +41,7 @@ class MonitorPage:
     found: Json
     kinds: dict[str, int]
     course: list[Point]
+    service: ServicePart
     drift: DriftPart
     earlier: ReleaseId | None
 
@@ -166,7 +168,10 @@ def _minute(at: str) -> str:
 
 
 def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> MonitorPage:
-    found = monitored(release, reviews, seen) | {"drift": lookups.drift(release)}
+    found = monitored(release, reviews, seen) | {
+        "drift": lookups.drift(release),
+        "service": parts.minutes.service(),
+    }
     fired_at = found["trigger"]["fired_at"] if seen.fired is None else None  # else verdicts count anew since then
     stop = seen.fired is not None or found["trigger"]["state"] == ABOVE
     way = way_back(parts.registry.events()) if stop else []
@@ -176,6 +181,7 @@ def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> Monitor
         found=found,
         kinds=kinds(reviews),
         course=course(release.policy.rollback, reviews.of(seen.option), fired_at),
+        service=ServicePart(found["service"]),
         drift=DriftPart(found["drift"], release.contract),
         earlier=way[-2] if len(way) > 1 else None,
     )
