@@ -812,6 +812,16 @@ def test_a_value_beyond_the_range_of_the_outcome_is_brought_to_it(folder: Path) 
         assert 0 <= output["low"] <= output["value"] <= output["high"] <= 12000 or output["value"] >= 0
 
 
+@pytest.mark.parametrize(("coverage", "said"), [("0.8", True), ("0.85", False)])
+def test_intervals_that_miss_as_often_as_the_trigger_allows_are_said_to_fire_it(
+    folder: Path, coverage: str, said: bool
+) -> None:
+    tables.written(folder, tables.VALUES, rows=300)
+    costs = ("--cost-wrong", "10", "--cost-review", "2")
+    release = built(folder, "--data", "table.csv", "--target", "price", "--coverage", coverage, *costs)
+    assert ("it may fire although nothing is wrong" in release.card) is said
+
+
 def test_few_rows_promise_no_more_coverage_than_they_can_show(folder: Path) -> None:
     tables.written(folder, tables.VALUES, rows=60)
     release = built(folder, "--data", "table.csv", "--target", "price", "--coverage", "0.99")

@@ -72,7 +72,7 @@ def test_the_state_of_the_trigger_is_one_plain_sentence(parts: Parts, page: Flas
 @pytest.mark.parametrize(
     ("signs", "audit", "share", "says", "address"),
     [
-        ("", True, None, "has not answered anything yet", "/"),
+        ("", True, None, "has not answered anything since it went live", "/"),
         ("..", False, None, "No automatic answer was drawn for a check yet", "/queue"),
         ("..", False, 0.0, "audit_share is 0", None),
         ("...", True, None, "No verdict on an audited answer yet: judge those that wait in the Queue", "/queue"),

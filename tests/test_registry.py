@@ -268,6 +268,29 @@ def test_of_two_moves_at_once_one_wins(
     assert [event.kind for event in registry.events()].count("promoted") == 2
 
 
+def test_a_roll_back_takes_no_step_that_others_have_taken_meanwhile_by_another_way(
+    registry: Registry, three: list[Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.promote(2, "better", "x")
+    registry.promote(1, "or not", "x")
+    check = registry.check
+
+    def slow(*given: Any) -> ModelAdapter:
+        found = check(*given)
+        monkeypatch.setattr(registry, "check", check)
+        registry.roll_back("back", "y")
+        registry.roll_back("and back again", "y")
+        return found
+
+    monkeypatch.setattr(registry, "check", slow)
+    with pytest.raises(Conflict, match="came first"):
+        registry.roll_back("back", "x")
+    assert registry.live() == three[0].id
+    with pytest.raises(Conflict, match="no earlier release"):
+        registry.roll_back("further", "x")
+    assert registry.promote(2, "again", "x").id == three[1].id
+
+
 def test_a_release_that_was_rolled_back_never_answers_again_by_itself(
     registry: Registry, three: list[Release], root: Path, store: Store
 ) -> None:

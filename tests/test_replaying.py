@@ -191,7 +191,9 @@ def test_the_rule_says_nothing_of_the_baseline_and_an_alert_ends_no_term() -> No
         event(ALERTED, 5.5, trigger={}, after=5),
         *LIVE,
     ]
-    found = replay(RULE, log, ALL, lambda _: given(WRONG * 2), before)
+    late = [replace(one, option="baseline") for one in given(WRONG, 13)]
+    of_a_file = [replace(one, number=one.number - 12) for one in late]  # which was under way when the model began
+    found = replay(RULE, log, ALL, lambda _: [*given(WRONG), *of_a_file, *late], before)
     assert [(one["answers_with"], one["verdicts"]) for one in found["terms"]] == [("model", 12), ("baseline", 12)]
     assert fired(found) == [(at(5), 5, 5), (at(10), 5, 5)]
     assert [one["event"] for one in found["happened"]] == [ALERTED, FELL_BACK]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from reviewapp.adapter import ModelAdapter
 from reviewapp.chain import linked
 from reviewapp.errors import ReviewappError, StoreBusy
 from reviewapp.factory import make_parts
+from reviewapp.monitoring import monitor, tell_monitor
 from reviewapp.parts import Parts
 from reviewapp.policy import ALERT, PREVIOUS
 from reviewapp.prediction import Call, timestamp, utcnow
@@ -257,3 +258,67 @@ def test_ready_stays_ready_after_the_trigger_fired(parts: Parts, page: FlaskClie
     judge(parts, "x" * 30)
     parts.watch.look()
     assert page.get("/readyz").status_code == 200
+
+
+def test_while_it_cools_down_the_monitor_says_that_it_does_nothing_although_the_verdicts_speak_against_the_model(
+    parts: Parts, api: Any, page: FlaskClient
+) -> None:
+    judge(parts, "x" * 30)
+    fired = parts.watch.look()
+    assert fired is not None
+    parts.registry.promote(1, "the cause was found", "ann")
+    judge(parts, "x")
+    trigger = api("get", "/monitor", role="review").json["trigger"]
+    assert trigger["state"] == "too_few_verdicts"
+    until = timestamp(datetime.fromisoformat(fired.created_at) + timedelta(hours=24))
+    assert trigger["not_before"] == until
+    assert "cooling down" in page.get("/monitor").text
+    judge(parts, "x" * 39)
+    assert parts.watch.look() is None
+    trigger = api("get", "/monitor", role="review").json["trigger"]
+    assert (trigger["state"], trigger["fired_at"], trigger["not_before"]) == ("above_limit", None, until)
+    shown = page.get("/monitor").text
+    assert "The verdicts speak against the limit, and the trigger does nothing yet." in shown
+    assert "The trigger has fired" not in shown
+    release, seen = parts.registry.adapter().release, parts.registry.standing()
+    assert f"after {until}" in tell_monitor(monitor(release, parts.ledger, seen))
+
+
+def test_once_it_has_cooled_down_on_good_verdicts_what_was_held_back_is_forgotten(parts: Parts) -> None:
+    judge(parts, "x" * 30)
+    assert parts.watch.look() is not None
+    parts.registry.promote(1, "the cause was found", "ann")
+    judge(parts, "x" * 30)
+    judge(parts, "+" * 300)
+    assert parts.watch.look() is None
+    release, seen = parts.registry.adapter().release, parts.registry.standing()
+    trigger = monitor(release, parts.ledger, seen, utcnow() + timedelta(hours=26))["trigger"]
+    assert (trigger["state"], trigger["fired_at"], trigger["not_before"]) == ("within_limit", None, None)
+
+
+def test_after_it_led_back_what_is_told_of_the_firing_is_of_the_release_it_fired_for(
+    parts: Parts, moved: ReleaseId, acts: Callable[..., None]
+) -> None:
+    acts(action=PREVIOUS)
+    judge(parts, "x" * 31)
+    assert parts.watch.look() is not None
+    release, seen = parts.registry.adapter().release, parts.registry.standing()
+    told = tell_monitor(monitor(release, parts.ledger, seen))
+    assert "for triage/2, 31 of 31 wrong (rolled_back); for what answers now: waits for 30 verdicts" in told
+    assert "None" not in told
+
+
+def test_what_the_baseline_answers_to_the_end_of_a_file_says_nothing_of_the_model_that_answers_again(
+    parts: Parts, api: Any
+) -> None:
+    judge(parts, "x" * 30)
+    assert parts.watch.look() is not None
+    before = parts.registry.adapter()
+    parts.registry.promote(1, "the cause was found", "ann")
+    made = before.predict([dict(row.input) for row in before.release.golden] * 20, Call(source="bulk", client="ann"))
+    drawn = [one.id for one in made if one.audit]
+    assert drawn
+    for one in drawn:
+        api("put", f"/predictions/{one}/verdict", json={"verdict": "disagree"}, role="review")
+    found = api("get", "/monitor", role="review").json
+    assert (found["answers_with"], found["metric"]["verdicts"], found["trigger"]["evidence"]) == ("model", 0, 0)

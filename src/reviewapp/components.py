@@ -179,7 +179,7 @@ def _monitor() -> Schema:
             "trigger": object_(
                 {
                     "state": {"type": "string", "enum": ["too_few_verdicts", "within_limit", "above_limit"],
-                              "description": "above_limit: it has fired, and stays so."},
+                              "description": "above_limit: it has fired, and stays so; or only `not_before` keeps it."},
                     "limit": share,
                     "confidence": share,
                     "minimum_verdicts": COUNT,
@@ -190,6 +190,8 @@ def _monitor() -> Schema:
                     "evidence": {**NUMBER, "description": "After the last verdict; it fires at `needed`."},
                     "needed": NUMBER,
                     "fired_at": {"type": ["integer", "null"], "description": "After how many verdicts it fired."},
+                    "not_before": {"type": ["string", "null"],
+                                   "description": "While it cools down: it fires again on a verdict after that."},
                     "action": {"type": "string", "enum": list(ACTIONS)},
                     "fired": {
                         **object_({"at": TIME, "event": TEXT, "release": ref("ReleaseId"), "reason": TEXT,

@@ -20,7 +20,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -81,7 +81,7 @@ def monitored(
 ) -> dict[str, Any]:
     """Return what `monitor` does, from reviews that are read already."""
     seen, at = standing or Standing(release.id), utcnow() if now is None else now
-    rule = release.policy.rollback
+    rule, all_judged, reviews = release.policy.rollback, reviews.judged, reviews.of(seen.option)
     counts = reviews.predictions
     n, referred = sum(counts.values()), counts.get("review", 0)
     evaluated = release.evaluation.get("results", {}).get("test", {}).get(seen.option, {})
@@ -90,7 +90,7 @@ def monitored(
         "answers_with": seen.option,
         "metric": {"name": rule.metric, **_metric(rule, reviews, at), "drawn": reviews.drawn},
         "overall": _overall(reviews, _window(rule, reviews, at)),
-        "trigger": _trigger(rule, reviews, seen),
+        "trigger": _trigger(rule, reviews, seen, at),
         "referred": {
             "predictions": n,
             **_share(referred, n),
@@ -98,7 +98,7 @@ def monitored(
             "moved": _differ(referred, n, evaluated),
         },
         "shadow": _shadow(reviews) if seen.option != "model" else None,
-        "reliance": reliance(reviews.judged, release.policy.blind),
+        "reliance": reliance(all_judged, release.policy.blind),
     }
 
 
@@ -113,20 +113,27 @@ def trigger_of(rule: RollbackRule, reviews: Reviews, fired_before: str | None = 
 
 def cooled(rule: RollbackRule, times: Sequence[str], fired_before: str | None) -> int:
     """Return the number of the first verdict that comes after the time of cooling down; `times` are in order."""
-    if fired_before is None:
-        return 1
-    return 1 + bisect_left(
-        times, timestamp(datetime.fromisoformat(fired_before) + timedelta(hours=rule.cool_down_hours))
-    )
+    return 1 if fired_before is None else 1 + bisect_left(times, _cool(rule, fired_before))
 
 
-def _trigger(rule: RollbackRule, reviews: Reviews, seen: Standing) -> dict[str, Any]:
+def _cool(rule: RollbackRule, fired_before: str) -> str:
+    return timestamp(datetime.fromisoformat(fired_before) + timedelta(hours=rule.cool_down_hours))
+
+
+def _trigger(rule: RollbackRule, reviews: Reviews, seen: Standing, now: datetime) -> dict[str, Any]:
     """Return the state of the trigger: what it was when it fired, if it did and nobody has moved anything since.
 
     Where it has led back to another release, that one has a state of its own.
     """
+    not_before = None
     if seen.fired is None or seen.fired.kind == ROLLED_BACK:
-        found = trigger_of(rule, reviews).as_json()
+        state = trigger_of(rule, reviews, seen.fired_before)
+        if seen.fired_before is not None and state.state != ABOVE:
+            held = state.evidence >= state.needed and trigger_of(rule, reviews).state == ABOVE
+            state = replace(state, state=ABOVE) if held else state  # though nothing is done about it yet
+            until = _cool(rule, seen.fired_before)
+            not_before = until if held or timestamp(now) < until else None
+        found = state.as_json()
     else:
         found = seen.fired.figures["trigger"]
     return {
@@ -141,6 +148,7 @@ def _trigger(rule: RollbackRule, reviews: Reviews, seen: Standing) -> dict[str, 
         "evidence": found["evidence"],
         "needed": found["needed"],
         "fired_at": found["fired_at"],
+        "not_before": not_before,
         "action": rule.action,
         "fired": None if seen.fired is None else _firing(seen.fired),
     }
@@ -268,15 +276,24 @@ def tell_monitor(found: dict[str, Any]) -> str:
 
 def _state_in_words(trigger: Mapping[str, Any]) -> str:
     weight = f"evidence {min(trigger['evidence'], 1e6):.2f} of the {trigger['needed']:.0f} that it takes"
-    fired = trigger["fired"]
-    if fired is not None:
-        release = f"{fired['release']['name']}/{fired['release']['version']}"
-        return f"FIRED at {fired['at']} for {release}, after {trigger['fired_at']} verdicts ({fired['event']})"
-    return {
+    act = "roll back, `reviewapp rollback --reason …`"
+    above = f"FIRED after {trigger['fired_at']} verdicts: {act}"
+    if trigger["fired_at"] is None:
+        above = f"cools down, though the verdicts speak against what answers ({weight}): {act}"
+    own = {
         TOO_FEW: f"waits for {trigger['minimum_verdicts']} verdicts ({weight})",
         WITHIN: f"quiet ({weight})",
-        ABOVE: f"FIRED after {trigger['fired_at']} verdicts: roll back, `reviewapp rollback --reason …`",
+        ABOVE: above,
     }[trigger["state"]]
+    until = trigger["not_before"]
+    if until is not None:
+        own += f"; it fired before and does not again before the first verdict after {until}"
+    fired = trigger["fired"]
+    if fired is None:
+        return own
+    release, metric = f"{fired['release']['name']}/{fired['release']['version']}", fired["metric"]
+    story = f"FIRED at {fired['at']} for {release}, {metric['wrong']} of {metric['verdicts']} wrong ({fired['event']})"
+    return f"{story}; for what answers now: {own}" if fired["event"] == ROLLED_BACK else story
 
 
 def _in_words(share: Mapping[str, Any]) -> str:

@@ -143,6 +143,10 @@ _BEFORE_THE_WINDOW = {
 }
 MAX_REASON_OPTIONS, LONGEST_REASON = 12, 100
 _ONE_AT_LEAST = {"window_verdicts", "consecutive_failures"}
+_AT_MOST = {  # beyond which no date lies so far back or ahead, and a look would take for ever
+    "minimum_verdicts": 1_000_000, "window_verdicts": 1_000_000, "consecutive_failures": 10_000,
+    "window_days": 36_500, "cool_down_hours": 876_000,
+}  # fmt: skip
 _SHARES = {"audit_share", "blind_share"}
 _BETWEEN_0_AND_1 = {"limit", "confidence", "coverage"}
 _NAMES = {"primary_metric": PRIMARY_METRICS, "metric": METRICS, "action": ACTIONS}
@@ -171,6 +175,8 @@ def _members(document: Any, kind: type, where: str) -> dict[str, Any]:
             raise ReleaseRefused(f"{where}: {name} must be a whole number, 0 or more.")
         if name in _ONE_AT_LEAST and value < 1:
             raise ReleaseRefused(f"{where}: {name} must be 1 or more.")
+        if name in _AT_MOST and value > _AT_MOST[name]:
+            raise ReleaseRefused(f"{where}: {name} must be {_AT_MOST[name]:,} at most.")
         if name in _SHARES and value > 1:
             raise ReleaseRefused(f"{where}: {name} must be 1 at most.")
         if name in _BETWEEN_0_AND_1 and not 0 < value < 1:

@@ -45,6 +45,7 @@ from .releaselog import (
 from .store import Store
 
 BREAKING_CHANGE = "breaking_change"  # the code of a flaw
+_MOVED = "Another move of the live release came first; look at what is live now."
 RETRY_SECONDS = 10.0  # how long a release that failed to load is left alone before it is tried again
 
 
@@ -253,7 +254,9 @@ class Registry:
             raise BreakingChange(flaws)
         with self._store.writing() as connection:
             if releaselog.live(connection) != pointer:
-                raise Conflict("Another move of the live release came first; look at what is live now.")
+                raise Conflict(_MOVED)
+            if kind == ROLLED_BACK and way_back(releaselog.events(connection))[-2:] != [target, pointer]:
+                raise Conflict(_MOVED)  # it went to another release and came back another way: no step back to this one
             with linked(connection, "release_events"):
                 event = self._write(connection, kind, target, reason, actor, found)
         with self._lock:

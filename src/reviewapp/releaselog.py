@@ -62,7 +62,7 @@ class Standing:
     """What answers now: `option` of the live release `id`, to all predictions with a number above `after`.
 
     `number` is that of the event that made it so, `fired` the event itself where the trigger did it and nobody has
-    moved anything since.
+    moved anything since. `fired_before` is when the trigger last fired, whoever has moved what since.
     """
 
     id: ReleaseId
@@ -70,6 +70,7 @@ class Standing:
     after: int = 0
     number: int = 0
     fired: ReleaseEvent | None = None
+    fired_before: str | None = None
 
 
 def append(connection: Connection, event: ReleaseEvent) -> None:
@@ -108,7 +109,16 @@ def standing(connection: Connection) -> Standing | None:
         return None
     event = _event(row)
     option, fired = option_of(event.kind), event if event.fired else None
-    return Standing(event.id, option, event.figures.get("after", 0), row["seq"], fired)
+    before = connection.scalar(_LAST_FIRING)
+    return Standing(event.id, option, event.figures.get("after", 0), row["seq"], fired, before)
+
+
+_LAST_FIRING = (
+    select(release_events.c.created_at)
+    .where(func.json_extract(release_events.c.figures, "$.trigger").is_not(None))
+    .order_by(release_events.c.seq.desc())
+    .limit(1)
+)
 
 
 def option_of(kind: str) -> str:

@@ -142,7 +142,9 @@ def _changes(term: Term, span: Span, judged: Sequence[Judged]) -> list[_Change]:
     """Return what became known of the audited answers of a term in a span, in the order of knowing."""
     found = []
     for one in judged:
-        if not one.audit or one.number <= term.after or (term.last is not None and one.number > term.last):
+        if not one.audit or one.option != term.option or one.number <= term.after:
+            continue
+        if term.last is not None and one.number > term.last:
             continue
         held: bool | None = None
         for said in one.said:

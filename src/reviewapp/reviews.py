@@ -78,6 +78,8 @@ class Judged:
     def since(self) -> Said:
         """The verdict from which on the answer was held to be what it is held to be now."""
         first = self.said[-1]
+        if len(self.said) == 1:  # as of nearly all, of which there may be very many
+            return first
         for one in reversed(self.said):
             if rejects(one, self.output) is not self.wrong:
                 break
@@ -92,6 +94,13 @@ class Reviews:
     predictions: dict[str, int]
     drawn: int
     judged: list[Judged]
+
+    def of(self, option: str) -> Reviews:
+        """Return these with what was judged of an option's answers alone.
+
+        A file that was under way when another option began to answer is answered by the former one to its end.
+        """
+        return replace(self, judged=[one for one in self.judged if one.option == option])
 
     @cached_property
     def known(self) -> list[tuple[str, bool]]:

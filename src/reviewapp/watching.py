@@ -45,10 +45,10 @@ class Watch:
         if release.id != seen.id:  # the live one does not load, and another answers in its place
             return None
         rule = release.policy.rollback
-        reviews = self._ledger.reviews(release.id, seen.after)
+        reviews = self._ledger.reviews(release.id, seen.after).of(seen.option)
         found = trigger_of(rule, reviews)
         if found.state == ABOVE:
-            found = trigger_of(rule, reviews, self._last_firing())
+            found = trigger_of(rule, reviews, seen.fired_before)
         if found.state != ABOVE:
             return None
         metric = monitored(release, reviews, seen)["metric"]
@@ -66,6 +66,3 @@ class Watch:
         if event is not None:
             log.error("%s", event.reason)
         return event
-
-    def _last_firing(self) -> str | None:
-        return next((event.created_at for event in self._registry.events() if event.fired), None)

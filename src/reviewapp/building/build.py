@@ -20,7 +20,7 @@ from ..engine.parity import with_engine
 from ..errors import ModelBroken, ReleaseRefused, UntrustedTypes, UsageError
 from ..frames import to_frame
 from ..golden import with_golden
-from ..policy import BASELINE, Policy, RollbackRule
+from ..policy import BASELINE, LAST_DIGITS, Policy, RollbackRule
 from ..proof import Proofs
 from ..release import Release
 from ..rulelist import RuleList
@@ -100,7 +100,7 @@ def build(order: Order, root: Path, trust: TrustedTypes, progress: Progress = la
         rules = None if baseline is not None else _rules(of_table, coverage)
         needed: set[str] = set()
         model, *others = [_as_stored(one, name, trusted, needed) for name, one in options.items()]
-        notes = [*of_table.notes, *notes, *lowered]
+        notes = [*of_table.notes, *notes, *lowered, *_at_the_limit(order, coverage, of_table)]
         progress("evaluate")
         try:
             release = _release(replace(order, coverage=coverage), of_table, model, rules or others[0], choice, notes)
@@ -255,6 +255,18 @@ def _release(
     release = with_profile(release, {part: rows.records for part, rows in of.parts.items()})
     whole = with_engine(with_golden(release, test.records, [*test.records[:GOLDEN], *odd]))
     return replace(whole, card=card(whole, notes))
+
+
+def _at_the_limit(order: Order, coverage: float, of: Subject) -> list[str]:
+    """Return a note where intervals that do what they say would in time fire the trigger all the same."""
+    limit = order.cost_review / order.cost_wrong
+    if of.contract.outcome.labels or 1 - coverage < limit * (1 - LAST_DIGITS):
+        return []
+    return [
+        f"Intervals that hold {coverage:.3g} of the values are wrong in {1 - coverage:.3g}, and the trigger takes more "
+        f"than {limit:.3g} (--cost-review / --cost-wrong) for too much: it may fire although nothing is wrong. Take a "
+        "larger --coverage, or other costs."
+    ]
 
 
 def _policy(order: Order, release: Release, rows: Labelled) -> Policy:

@@ -64,7 +64,7 @@ def trigger(case: Case) -> Iterator[Finding]:
             WARNING, seen.fired.reason, "Find the cause; `reviewapp promote` or `reviewapp rollback` goes on."
         )
     else:
-        yield Finding(OK, "The rollback trigger has not fired.")
+        yield Finding(OK, "The rollback trigger has not fired since what answers now was promoted or rolled back to.")
 
 
 def leftovers(case: Case) -> Iterator[Finding]:

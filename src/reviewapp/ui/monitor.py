@@ -53,10 +53,22 @@ class MonitorPage:
     @property
     def state(self) -> str:
         """The state of the trigger in one sentence."""
+        trigger = self.found["trigger"]
+        told = self._own_state if self.seen.fired is None else _story(self.seen.fired)
+        if trigger["not_before"] is None:
+            return told
+        held = " The verdicts speak against what answers now." if trigger["state"] == ABOVE and self.seen.fired else ""
+        return (
+            f"{told}{held} It fired before, and is cooling down: it does not act again before the first verdict after "
+            f"{_minute(trigger['not_before'])}."
+        )
+
+    @property
+    def _own_state(self) -> str:
         trigger, metric = self.found["trigger"], self.found["metric"]
-        if self.seen.fired is not None:
-            return _story(self.seen.fired)
-        if self.fired:  # the look that carries it out is under way
+        if trigger["state"] == ABOVE and trigger["fired_at"] is None:
+            return "The verdicts speak against the limit, and the trigger does nothing yet."
+        if trigger["state"] == ABOVE:  # the look that carries it out is under way
             return (
                 f"The trigger has fired: after {trigger['fired_at']:,} verdicts it was clear that more than "
                 f"{100 * trigger['limit']:g} % of the automatic answers are wrong."
@@ -148,7 +160,11 @@ def _story(event: ReleaseEvent) -> str:
         ROLLED_BACK: "Find the cause before another one is promoted.",
         ALERTED: "Nothing else has changed.",
     }
-    return f"{event.created_at[:16].replace('T', ' ')} UTC: {event.reason} {then[event.kind]}"
+    return f"{_minute(event.created_at)}: {event.reason} {then[event.kind]}"
+
+
+def _minute(at: str) -> str:
+    return f"{at[:16].replace('T', ' ')} UTC"
 
 
 def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> MonitorPage:
@@ -157,13 +173,14 @@ def _monitor_page(release: Release, reviews: Reviews, seen: Standing) -> Monitor
         "service": parts.minutes.service(),
     }
     fired_at = found["trigger"]["fired_at"] if seen.fired is None else None  # else verdicts count anew since then
-    way = way_back(parts.registry.events()) if seen.fired is not None or fired_at is not None else []
+    stop = seen.fired is not None or found["trigger"]["state"] == ABOVE
+    way = way_back(parts.registry.events()) if stop else []
     return MonitorPage(
         release=release,
         seen=seen,
         found=found,
         kinds=kinds(reviews),
-        course=course(release.policy.rollback, reviews, fired_at),
+        course=course(release.policy.rollback, reviews.of(seen.option), fired_at),
         service=ServicePart(found["service"]),
         drift=DriftPart(found["drift"], release.contract),
         earlier=way[-2] if len(way) > 1 else None,
