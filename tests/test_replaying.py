@@ -167,12 +167,12 @@ def test_a_span_cuts_and_what_was_known_before_it_is_not_new() -> None:
     assert replay(RULE, LIVE, Span(at(-9), at(-5)), lambda _: judged, before)["terms"] == []
 
 
-def test_it_cools_down_between_its_own_firings_also_from_one_release_to_the_next() -> None:
+def test_it_cools_down_between_its_own_firings_but_not_from_one_release_to_the_next() -> None:
     rule = replace(RULE, cool_down_hours=7)
     assert fired(replay(rule, LIVE, ALL, lambda _: given(WRONG), before)) == [(at(5), 5, 5), (at(12), 7, 7)]
     log = [event(PROMOTED, 5.6, TWO, after=5), *LIVE]
     found = replay(rule, log, ALL, lambda one: given(WRONG[:5]) if one == ONE else given(WRONG, 6), before)
-    assert fired(found) == [(at(5), 5, 5), (at(12), 7, 7)]
+    assert fired(found) == [(at(5), 5, 5), (at(10), 5, 5), (at(17), 7, 7)]
 
 
 def test_each_release_counts_for_itself_and_only_while_it_answered() -> None:

@@ -20,7 +20,7 @@ from reviewapp.monitoring import monitor, tell_monitor
 from reviewapp.parts import Parts
 from reviewapp.policy import ALERT, PREVIOUS
 from reviewapp.prediction import Call, timestamp, utcnow
-from reviewapp.release import ReleaseId
+from reviewapp.release import Release, ReleaseId
 from reviewapp.releaselog import ALERTED, FELL_BACK, ROLLED_BACK
 from reviewapp.tables import predictions, release_events, verdicts
 
@@ -209,6 +209,17 @@ def test_without_a_previous_release_or_where_it_does_not_load_the_baseline_answe
     assert event is not None
     assert event.kind == FELL_BACK
     assert parts.registry.adapter().option == "baseline"
+
+
+def test_another_release_is_not_held_back_by_the_cool_down_of_the_one_before(parts: Parts, narrower: Release) -> None:
+    judge(parts, "x" * 30)
+    assert parts.watch.look() is not None
+    parts.registry.add(narrower, "test")
+    parts.registry.promote(narrower.id.version, "better", "test", breaking=True)
+    judge(parts, "x" * 30)
+    event = parts.watch.look()
+    assert event is not None
+    assert event.concerns == narrower.id
 
 
 def test_an_alert_changes_nothing_but_the_log_and_comes_again_after_it_has_cooled_down(

@@ -132,7 +132,7 @@ def put_verdict(prediction_id: str) -> Response:
 @needs("review")
 def delete_verdict(prediction_id: str) -> Response:
     """Take the verdict that holds back; the history keeps it."""
-    return answer(parts.ledger.withdraw_verdict(prediction_id, client().name).as_record())
+    return answer(lookups.withdraw_verdict(prediction_id).as_record())
 
 
 # ---- queue ------------------------------------------------------------------------------------------------------

@@ -77,7 +77,16 @@ def take_back_in_turn(prediction_id: str) -> Prediction:
     def take(connection: Connection) -> None:
         parts.desk.take(connection, prediction_id, reviewer)
 
-    return parts.ledger.withdraw_verdict(prediction_id, reviewer, only_own=True, beside=take)
+    judged = parts.ledger.withdraw_verdict(prediction_id, reviewer, only_own=True, beside=take)
+    parts.watch.after_verdict()
+    return judged
+
+
+def withdraw_verdict(prediction_id: str) -> Prediction:
+    """Take the verdict that holds back."""
+    judged = parts.ledger.withdraw_verdict(prediction_id, client().name)
+    parts.watch.after_verdict()
+    return judged
 
 
 def next_in_queue() -> tuple[Lease, Prediction] | None:

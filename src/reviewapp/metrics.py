@@ -161,7 +161,7 @@ def of_monitor(found: Mapping[str, Any]) -> Iterator[Metric]:
     waiting = max(0, metric.get("drawn", 0) - metric.get("verdicts", 0))
     for name, text, value in (
         ("error_rate_limit", "The error rate above which the trigger fires.", trigger.get("limit")),
-        ("trigger_state", "0: too few verdicts, 1: within the limit, 2: fired.", TRIGGER.get(trigger.get("state", ""))),
+        ("trigger_state", "0: too few verdicts, 1: within, 2: above the limit.", TRIGGER.get(trigger.get("state", ""))),
         ("fallback_active", "Whether the baseline answers in the model's place: 0 or 1.",
          found.get("answers_with", "model") == "baseline"),
         ("audits_waiting", "Automatic answers drawn for a check that no verdict tells of.", waiting),

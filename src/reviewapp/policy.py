@@ -34,7 +34,7 @@ class RollbackRule:
     `consecutive_failures` looks in a row, one after each verdict: while the rate keeps to the limit, that happens in a
     share of 1 - `confidence` of windows of `window_verdicts` verdicts at most (see monitoring.py). The figure itself is
     taken over that many of the latest verdicts, none older than `window_days` (0: of any age). After it fired, it does
-    not fire again for `cool_down_hours`.
+    not fire again for the same release for `cool_down_hours`.
 
     `action`: `baseline` answers from then on, while the model is only asked beside it; the `previous` release does;
     or `alert`: nothing changes until an operator rolls back.

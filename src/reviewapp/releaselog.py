@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, literal, select
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, literal, select
 
 from .release import ReleaseId
 from .tables import predictions, release_events
@@ -62,7 +62,7 @@ class Standing:
     """What answers now: `option` of the live release `id`, to all predictions with a number above `after`.
 
     `number` is that of the event that made it so, `fired` the event itself where the trigger did it and nobody has
-    moved anything since. `fired_before` is when the trigger last fired, whoever has moved what since.
+    moved anything since. `fired_before` is when the trigger last fired for this release, whoever has moved what since.
     """
 
     id: ReleaseId
@@ -109,13 +109,13 @@ def standing(connection: Connection) -> Standing | None:
         return None
     event = _event(row)
     option, fired = option_of(event.kind), event if event.fired else None
-    before = connection.scalar(_LAST_FIRING)
+    before = connection.scalar(_LAST_FIRING, {"digest": event.id.digest})
     return Standing(event.id, option, event.figures.get("after", 0), row["seq"], fired, before)
 
 
 _LAST_FIRING = (
     select(release_events.c.created_at)
-    .where(func.json_extract(release_events.c.figures, "$.trigger").is_not(None))
+    .where(func.json_extract(release_events.c.figures, "$.release.digest") == bindparam("digest"))
     .order_by(release_events.c.seq.desc())
     .limit(1)
 )

@@ -125,13 +125,15 @@ def replay(
     `log` is the release log, newest first; `judged` gives the judged answers of a release, `last_prediction` the number
     of the newest prediction at a time.
     """
-    told, last = [], None
+    told: list[dict[str, Any]] = []
+    last: dict[ReleaseId, str] = {}  # of each release, when the rule fired last
     for term in terms(log):
         if not term.span.meets(span):
             continue
         changes = _changes(term, span, judged(term.id))
-        fired = _firings(rule, term, changes, last_prediction, last) if term.option == "model" else []
-        last = fired[-1].at if fired else last
+        fired = _firings(rule, term, changes, last_prediction, last.get(term.id)) if term.option == "model" else []
+        if fired:
+            last[term.id] = fired[-1].at
         told.append(_told(term, span, changes, fired))
     happened = [event.as_json() for event in reversed(log) if event.fired and event.created_at in span]
     between = {"from": span.since or None, "to": None if span.until == AGES else span.until}

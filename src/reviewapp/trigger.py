@@ -97,3 +97,8 @@ def watch(rule: RollbackRule, wrong: Sequence[bool], earliest: int = 1) -> Trigg
     fired_at = fires_at(rule, found, earliest)
     state = few if fired_at is None else ABOVE
     return Trigger(n, sum(wrong), float(found[-1]), needed(rule), fired_at, state)
+
+
+def evidence_words(found: float) -> str:
+    """Return evidence to the digits that matter."""
+    return "over a million" if found > 1e6 else f"{found:,.0f}" if found >= 1000 else f"{found:.3g}"

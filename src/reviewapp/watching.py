@@ -13,7 +13,7 @@ from .ledger import Ledger
 from .monitoring import monitored, trigger_of
 from .registry import Registry
 from .releaselog import FELL_BACK, ROLLED_BACK, ReleaseEvent
-from .trigger import ABOVE
+from .trigger import ABOVE, evidence_words
 
 log = logging.getLogger("reviewapp")
 EVERY_SECONDS = 60.0  # a look that no verdict has caused: where a worker was killed between the verdict and its own
@@ -55,7 +55,7 @@ class Watch:
         figures = {"release": release.id.as_json(), "trigger": found.as_json(), "metric": metric}
         judged = (
             f"{found.wrong} of {found.n} audited answers of {release.id} were wrong, and the limit is {rule.limit:g}; "
-            f"evidence {found.evidence:.3g} of the {found.needed:.3g} that it takes"
+            f"evidence {evidence_words(found.evidence)} of the {found.needed:.3g} that it takes"
         )
 
         def reason(kind: str) -> str:

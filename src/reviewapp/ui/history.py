@@ -21,7 +21,7 @@ from ..forms import Input, Mistake, inputs, mistakes, typed
 from ..parts import parts
 from ..prediction import Prediction
 from ..protocol import query_texts, read_choices, stream, wants_json
-from ..security import client, needs
+from ..security import needs
 from ..wording import SORT_WORDS, Story, answered, excerpt, how_sure
 from .base import Json, done, page, show, show_mistakes, ui
 from .judging import Judgement, completed, copies, judgement, questions, story
@@ -213,7 +213,7 @@ def give_verdict(prediction_id: str) -> ResponseReturnValue:
 @needs("review")
 def withdraw_verdict(prediction_id: str) -> ResponseReturnValue:
     """Take the verdict that holds back; the history keeps it."""
-    parts.ledger.withdraw_verdict(prediction_id, client().name)
+    lookups.withdraw_verdict(prediction_id)
     record = url_for(".show_record", prediction_id=prediction_id)
     return done(record, "The verdict was taken back; the history keeps it.")
 

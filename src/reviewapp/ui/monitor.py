@@ -14,10 +14,10 @@ from ..release import Release, ReleaseId
 from ..releaselog import ALERTED, FELL_BACK, ROLLED_BACK, ReleaseEvent, Standing, way_back
 from ..reviews import Reviews
 from ..security import needs
-from ..trigger import ABOVE, TOO_FEW
+from ..trigger import ABOVE, TOO_FEW, evidence_words
 from .base import Json, page, show
 from .drifting import DriftPart
-from .plots import Plot, evidence_plot, evidence_words, share_plot
+from .plots import Plot, evidence_plot, share_plot
 from .serving import ServicePart
 
 KINDS = {  # of verdicts: what they say of the answer

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..monitoring import Point
+from ..trigger import evidence_words
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 104, 628, 14, 262  # of the field with the lines
@@ -76,11 +77,6 @@ def evidence_plot(points: Sequence[Point], needed: float, fired_at: int | None) 
     values = [math.log10(max(one.evidence, LEAST)) for one in points]
     limit = (math.log10(needed), f"{needed:,.3g} needed")
     return _plot(points, values, [], y, marks, limit, fired_at, text)
-
-
-def evidence_words(evidence: float) -> str:
-    """Return evidence to the digits that matter."""
-    return "over a million" if evidence > 1e6 else f"{evidence:,.0f}" if evidence >= 1000 else f"{evidence:.3g}"
 
 
 def _plot(
