@@ -65,8 +65,8 @@ errors places staging config strictjson csvfiles stages logs counters access_log
 dates field contract | schemas bodies samples forms frames difference policy |
 rules rulelist calibration transformers structures estimators trust profile release | engine |
 explain prediction adapter proof proving bulk tables chain statements store ledgerfile backup restoring
-search finding filters desk reviews blocks ledger releaselog intact purging export registry rounds verifying attempts
-accounts uploads
+search finding filters desk reviews blocks keylocks ledger releaselog intact purging export registry rounds verifying
+attempts accounts uploads
 components openapi marking wording snippets |
 evaluation golden trigger monitoring reliance drift watching replaying simulating slo tally building | triage |
 evidence |

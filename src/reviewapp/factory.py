@@ -15,9 +15,9 @@
 3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
 3 bulk                                   whole files: each row a request of its own
 3 tables chain statements store desk     keeping: predictions, what waits, what was said of them,
-  reviews blocks ledger releaselog       the live release, who may do what, files sent on a page; the chain over it,
-  registry rounds attempts accounts      what is done every so often; whether it is whole, and what was asked erased
-  uploads intact purging
+  reviews blocks keylocks ledger         the live release, who may do what, files sent on a page; the chain over it,
+  releaselog registry rounds attempts    what is done every so often; whether it is whole, and what was asked erased
+  accounts uploads intact purging
 3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their

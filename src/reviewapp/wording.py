@@ -77,7 +77,7 @@ WORDS = 6  # of a text, so many are shown one by one
 CELL = 160  # characters of a value that is shown beside another one
 BEFORE = 40  # of them, so many before what differs
 AUTO_ADVICE = "Nothing needs to be done. If you see that it is wrong, say so below: that is how mistakes come to light."
-DIFFER_ADVICE = "The baseline differs, and the policy goes by the model. If you see that it is wrong, say so below."
+DIFFER_ADVICE = "The other option differs, and the policy goes by this one. If you see that it is wrong, say so below."
 
 
 def percent(share: float) -> str:
@@ -283,10 +283,8 @@ def _shares(options: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, li
 
 
 def _value(value: Value) -> str:
-    if value is None:
-        return "not known"
-    if isinstance(value, bool):
-        return "Yes" if value else "No"
+    if value is None or isinstance(value, bool):
+        return {None: "not known", True: "Yes", False: "No"}[value]
     return as_text(value)
 
 
