@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import event as events
 from sqlalchemy import insert, select
 
 from reviewapp import intact
@@ -76,6 +77,16 @@ def test_one_look_at_a_verdict_is_made_by_the_request_that_gives_it(
     given = api("put", f"/predictions/{last}/verdict", json={"verdict": "disagree"}, role="review")
     assert given.status_code == 200
     assert answered(api, example)["option"] == "baseline"
+
+
+def test_a_quiet_look_counts_no_predictions(parts: Parts) -> None:
+    """However many there are, one more verdict costs the same: verdicts alone are read, and just the new ones."""
+    judge(parts, "+" * 40 + "." * 40)
+    asked: list[str] = []
+    events.listen(parts.store.engine, "before_cursor_execute", lambda _c, _k, sql, *_: asked.append(sql))
+    assert parts.watch.look() is None
+    assert asked
+    assert [sql for sql in asked if "count(" in sql.lower()] == []
 
 
 def test_a_look_that_fails_costs_nobody_their_verdict(

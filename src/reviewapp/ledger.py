@@ -21,7 +21,7 @@ from .joining import Joined
 from .keylocks import KeyLocks
 from .prediction import Answered, Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
-from .reviews import Reader, Reviews
+from .reviews import Judged, Reader, Reviews
 from .stages import stage
 from .statements import AT_ONCE, Statement, statement
 from .store import Store, Turn
@@ -249,6 +249,11 @@ class Ledger:
         """Return what people said of the answers of a release after the prediction of a number, and of how many."""
         with self._store.reading() as connection:
             return self._reader.read(connection, release, after)
+
+    def judged(self, release: ReleaseId, after: int = 0) -> list[Judged]:
+        """Return what people said of the answers of a release after the prediction of a number."""
+        with self._store.reading() as connection:
+            return self._reader.judged(connection, release, after)
 
     def block(self, release: ReleaseId, size: int, **which: int | None) -> Block:
         """Return a full block of a release's requests (blocks.py), the last one where nothing else is said."""

@@ -145,10 +145,17 @@ class Reader:
         """
         *by_decision, drawn = connection.execute(_counts(release, after)).one()
         counts = {decision: n for decision, n in zip(DECISIONS, by_decision, strict=True) if n}
-        judged = self._judged(connection, release)
-        return Reviews(counts, drawn or 0, [one for number, one in judged.items() if number > after])
+        return Reviews(counts, drawn or 0, self.judged(connection, release, after))
 
-    def _judged(self, connection: Connection, release: ReleaseId) -> Mapping[int, Judged]:
+    def judged(self, connection: Connection, release: ReleaseId, after: int = 0) -> list[Judged]:
+        """Return what was judged of a release's answers after the prediction of a number; only new verdicts are read.
+
+        How many predictions there are is not counted, which takes the longer the more there are.
+        """
+        known = self._read_on(connection, release)
+        return [one for number, one in known.items() if number > after]
+
+    def _read_on(self, connection: Connection, release: ReleaseId) -> Mapping[int, Judged]:
         known = self._known
         if known is None or known.digest != release.digest or not known.still_last(connection):
             known = _Known(release.digest)

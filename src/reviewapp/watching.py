@@ -7,12 +7,14 @@ whoever has the turn to write (registry.py). Each worker reads with every reques
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from .errors import ReviewappError
 from .ledger import Ledger
 from .monitoring import monitored, trigger_of
 from .registry import Registry
 from .releaselog import FELL_BACK, ROLLED_BACK, ReleaseEvent
+from .reviews import Reviews
 from .trigger import ABOVE, evidence_words
 
 log = logging.getLogger("reviewapp")
@@ -45,13 +47,14 @@ class Watch:
         if release.id != seen.id:  # the live one does not load, and another answers in its place
             return None
         rule = release.policy.rollback
-        reviews = self._ledger.reviews(release.id, seen.after).of(seen.option)
+        reviews = Reviews({}, 0, self._ledger.judged(release.id, seen.after)).of(seen.option)  # none are counted
         found = trigger_of(rule, reviews)
         if found.state == ABOVE:
             found = trigger_of(rule, reviews, seen.fired_before)
         if found.state != ABOVE:
             return None
-        metric = monitored(release, reviews, seen)["metric"]
+        counted = replace(self._ledger.reviews(release.id, seen.after), judged=reviews.judged)
+        metric = monitored(release, counted, seen)["metric"]
         figures = {"release": release.id.as_json(), "trigger": found.as_json(), "metric": metric}
         judged = (
             f"{found.wrong} of {found.n} audited answers of {release.id} were wrong, and the limit is {rule.limit:g}; "

@@ -134,7 +134,7 @@ def _judge_all_wrong(trial: Trial, until: float) -> tuple[int, float, float]:
             _call(trial, "PUT", f"/predictions/{one['id']}/verdict", {"verdict": "disagree"})
             kept = time.perf_counter()
             given += 1
-            if _call(trial, "GET", "/monitor")["answers_with"] == "baseline":
+            if _call(trial, "GET", "/releases/active")["answers_with"] == "baseline":
                 return given, start, kept
     raise TimeoutError(f"{given} verdicts in {SECONDS:g} s, and the trigger has not fired.")
 
