@@ -27,18 +27,23 @@ WORKERS = 4
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Trial]:
-    service = Service(tmp_path_factory.mktemp("drill") / "instance", REVIEWAPP_WORKERS=str(WORKERS))
-    assert service.command("build").returncode == 0
-    with service:
-        tokens = {role: service.command("token", "create", role, "--role", role).stdout.strip() for role in ROLES}
-        examples = [Example(one.record, one.label) for one in generator.generate(300, 3)]
-        drifted = [Example(one.record, one.label) for one in generator.generate(2000, 4, drifted=True)]
-        yield Trial(
-            release=release, adapter=ModelAdapter(release), examples={"test": [*examples, *drifted]}, seed=1,
-            service=service, headers={role: {"Authorization": f"Bearer {token}"} for role, token in tokens.items()},
-            memo=Path(), quick=True,
-        )  # fmt: skip
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    running = Service(tmp_path_factory.mktemp("drill") / "instance", REVIEWAPP_WORKERS=str(WORKERS))
+    assert running.command("build").returncode == 0
+    with running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def trial(service: Service, release: Release) -> Trial:
+    tokens = {role: service.command("token", "create", role, "--role", role).stdout.strip() for role in ROLES}
+    examples = [Example(one.record, one.label) for one in generator.generate(300, 3)]
+    drifted = [Example(one.record, one.label) for one in generator.generate(2000, 4, drifted=True)]
+    return Trial(
+        release=release, adapter=ModelAdapter(release), examples={"test": [*examples, *drifted]}, seed=1,
+        service=service, headers={role: {"Authorization": f"Bearer {token}"} for role, token in tokens.items()},
+        memo=Path(), quick=True,
+    )  # fmt: skip
 
 
 @dataclass
@@ -90,14 +95,14 @@ def test_no_request_fails_and_none_is_answered_by_what_no_longer_answers(steps: 
     assert steps["break to detect"]["verdicts"] == 29  # the policy's minimum is 30
 
 
-def test_the_ledger_tells_the_story_and_is_whole(trial: Trial, steps: dict[str, Row]) -> None:
+def test_the_ledger_tells_the_story_and_is_whole(service: Service, trial: Trial, steps: dict[str, Row]) -> None:
     events = get(trial, "/releases.json")["events"]
     assert [(one["event"], one["actor"]) for one in events][:2] == [("promoted", "admin"), ("fell_back", "trigger")]
     assert events[0]["reason"] == REASON
     assert events[1]["figures"]["trigger"]["fired_at"] == 30
     after = events[1]["figures"]["after"]
     assert after > 0
-    assert trial.service.command("verify", "--ledger").returncode == 0  # type: ignore[attr-defined]
+    assert service.command("verify", "--ledger").returncode == 0
     fallen = get(trial, "/api/v1/predictions?option=baseline&limit=200")["predictions"]
     assert fallen
     assert all(one["comparison"]["option"] == "model" for one in fallen)
@@ -114,8 +119,8 @@ def test_while_the_baseline_answers_all_workers_do_are_ready_and_the_pages_say_s
     assert (seen.monitor["answers_with"], seen.monitor["trigger"]["state"]) == ("baseline", "above_limit")
 
 
-def test_the_requests_that_drifted_meanwhile_are_found(trial: Trial, steps: dict[str, Row]) -> None:
-    told = trial.service.command("monitor", "--json")  # type: ignore[attr-defined]
+def test_the_requests_that_drifted_meanwhile_are_found(service: Service, steps: dict[str, Row]) -> None:
+    told = service.command("monitor", "--json")
     assert json.loads(told.stdout)["drift"]["state"] == "moved"
     assert told.returncode == 0  # no trigger stands fired
 
