@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 import re
@@ -38,6 +39,7 @@ from .errors import (
     pointer,
 )
 from .field import Field
+from .prediction import IdempotencyKey
 from .schemas import RecordSchema
 from .stages import begin, stage
 
@@ -261,6 +263,17 @@ def _refuse_twice(where: str, names: Sequence[str]) -> None:
 def is_path(address: str) -> bool:
     """Whether an address that came with a request is a path of this service; browsers read // and /\\ as a host."""
     return re.fullmatch(r"/(?!/)[!-\[\]-~]*", address) is not None
+
+
+def idempotency_key(client: str) -> IdempotencyKey | None:
+    """Return the key that a client sent, bound to them and to all that the answer depends on; the body was read."""
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return None
+    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise BadRequest("An Idempotency-Key is 1 to 255 printable ASCII characters.")
+    asked = b"\0".join((request.path.encode(), request.query_string, g.body))
+    return IdempotencyKey(client, key, hashlib.sha256(asked).hexdigest())
 
 
 def wants_json() -> bool:
