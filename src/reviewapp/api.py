@@ -8,9 +8,10 @@ from werkzeug.routing import BaseConverter
 from werkzeug.urls import iri_to_uri
 
 from . import bulk, lookups
-from .bodies import batch_request, move_request, prediction_request, promote_request, verdict_request
-from .errors import BadRequest
+from .bodies import SUMMARY, batch_request, move_request, prediction_request, promote_request, verdict_request
+from .errors import BadRequest, ReviewappError
 from .filters import LIST_OPTIONS, option
+from .incoming import Incoming
 from .metrics import CONTENT_TYPE, exposition
 from .openapi import describe
 from .parts import own_parts, parts
@@ -21,7 +22,6 @@ from .protocol import (
     answer,
     check_accept,
     check_kind,
-    read_body,
     read_json,
     read_query,
     request_id,
@@ -87,15 +87,21 @@ def create_predictions() -> Response:
 @api.post("/predictions/bulk")
 @needs("submit")
 def create_bulk() -> Response:
-    """Answer a file of requests, each row for itself; the answers are streamed in the order of the rows."""
-    adapter, options = parts.registry.adapter(), read_query((DRY_RUN,))
+    """Answer a file of requests, each row for itself; read and answered as it comes, in the order of the rows."""
+    own = own_parts()
+    adapter, options = own.registry.adapter(), read_query((DRY_RUN, SUMMARY))
     kind = check_kind(*bulk.KINDS)
     check_accept(kind)
     if "Idempotency-Key" in request.headers:
         raise BadRequest("A file takes no Idempotency-Key: its rows are recorded one after another, not as one.")
-    rows = bulk.read(kind, read_body(parts.settings.max_bulk), adapter.contract)
+    body = Incoming(request_ctx.request, own.settings.max_bulk, proxied=own.settings.proxies > 0)
+    try:
+        rows = bulk.read(kind, body, adapter.contract, longest=own.settings.max_body, summary=bool(options["summary"]))
+    except ReviewappError:
+        body.close()
+        raise
     call = Call(source="bulk", client=client().name, request_id=request_id(), dry_run=bool(options["dry_run"]))
-    return stream(bulk.answer(rows, adapter, call), kind)
+    return stream(body.spread(bulk.answer(rows, adapter, call)), kind)
 
 
 @api.get("/predictions/<prediction_id>")

@@ -3,7 +3,7 @@
 0 errors places staging config stages    what can go wrong, where things lie and are made, settings, timing,
   logs counters access_log metering      the log, what is counted and told of each request,
   manifest                               a release's files
-0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
+0 strictjson csvfiles lines joining      reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
 2 difference                             what changes for callers from one contract to another
@@ -28,7 +28,7 @@
 4 slo tally                              how the service stands to its objectives, how much it has answered
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
-5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
+5 parts    6 protocol incoming security  what the app is made of; HTTP and guards as both doors need them
 6 lookups metrics                        what both doors look up; what Prometheus reads
 7 api compat ui/ worker server doctor/   the doors, gunicorn, and what to know before trusting it
 8 factory    9 cli/ __main__             joined together, and the command

@@ -111,19 +111,33 @@ def _kind_and_charset(content_type: str) -> tuple[str, str]:
 def read_body(limit: int) -> bytes:
     """Return the body, `limit` bytes at most; raise TooLarge, or BadRequest where it breaks off."""
     asked = request_ctx.request  # the request itself: each use of the proxy would look it up anew
+    length = check_size(asked, limit)
+    with patience(asked, BODY_PAUSE):
+        body = b"".join(_chunks(asked, limit + 1))
+    if len(body) > limit:
+        raise too_large(limit)
+    if length is not None and len(body) < length:
+        raise too_short()
+    g.body = body
+    return body
+
+
+def check_size(asked: Request, limit: int) -> int | None:
+    """Return how long the body says that it is, where it does; raise a 4xx where that is too long, or it is encoded."""
     length = asked.content_length
     if asked.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
     if (length or 0) > limit:
         raise too_large(limit)
-    with _patience(asked, BODY_PAUSE):
-        body = b"".join(_chunks(asked, limit + 1))
-    if len(body) > limit:
-        raise too_large(limit)
-    if length is not None and len(body) < length:
-        raise BadRequest("The body is shorter than its Content-Length says.")
-    g.body = body
-    return body
+    return length
+
+
+def too_short() -> BadRequest:
+    return BadRequest("The body is shorter than its Content-Length says.")
+
+
+def broken_off() -> BadRequest:
+    return BadRequest("The body broke off, or its chunks are not well formed.")
 
 
 @stage("parse")
@@ -191,12 +205,16 @@ def too_large(limit: int) -> TooLarge:
 
 def drain() -> None:
     """Read what a client is still sending, within bounds: a connection closed before that loses the answer."""
-    if g.get("body") is not None:
-        return
+    if g.get("body") is None:
+        discard(request)
+
+
+def discard(asked: Request) -> None:
+    """Read the rest of a body, within the same bounds."""
     ends = time.monotonic() + DRAIN_SECONDS
     try:
-        with _patience(request, DRAIN_PAUSE):
-            for _ in _chunks(request, DRAIN_BYTES):
+        with patience(asked, DRAIN_PAUSE):
+            for _ in _chunks(asked, DRAIN_BYTES):
                 if time.monotonic() > ends:
                     break
     except BadRequest:
@@ -204,7 +222,7 @@ def drain() -> None:
 
 
 @contextmanager
-def _patience(source: Request, seconds: float) -> Iterator[None]:
+def patience(source: Request, seconds: float) -> Iterator[None]:
     """Wait no longer than this for the next byte: gunicorn's threads would wait for ever."""
     connection = source.environ.get("gunicorn.socket")
     if connection is None:
@@ -229,7 +247,7 @@ def _chunks(source: Request, most: int) -> Iterator[bytes]:
         try:
             chunk = stream.read(min(_CHUNK, left))
         except (OSError, ParseException):
-            raise BadRequest("The body broke off, or its chunks are not well formed.") from None
+            raise broken_off() from None
         if not chunk:
             return
         left -= len(chunk)
