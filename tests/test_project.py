@@ -89,7 +89,16 @@ def test_imports_run_one_way() -> None:
 
 
 def test_only_the_doors_know_the_web_framework() -> None:
-    doors = {"parts", "protocol", "incoming", "security", "api", "compat", "ui", "factory"}  # what stands between needs no flask
+    doors = {
+        "parts",
+        "protocol",
+        "incoming",
+        "security",
+        "api",
+        "compat",
+        "ui",
+        "factory",
+    }  # what stands between needs no flask
     users = {
         path.relative_to(PACKAGE).with_suffix("").parts[0]
         for path in PACKAGE.rglob("*.py")

@@ -18,7 +18,7 @@ from flask import Request
 from gunicorn.http.errors import ParseException
 
 from .errors import BODY_READ, ReviewappError, StoreFull
-from .protocol import BODY_PAUSE, broken_off, check_size, discard, patience, too_large, too_short
+from .protocol import BODY_PAUSE, DRAIN_BYTES, broken_off, check_size, discard, patience, too_large, too_short
 
 IN_MEMORY = 1 << 20  # bytes of what is put aside; more lies in a file
 PIECE = 1 << 13  # bytes sent at a time: what surely goes where something can be sent at all
@@ -43,7 +43,7 @@ class Incoming:
             self._put_all_aside()
 
     def _put_all_aside(self) -> None:
-        while not self._ended:
+        while not self._ended and self._failure is None:
             self._put_aside()
         if self._failure is not None:
             self.close()
@@ -103,14 +103,19 @@ class Incoming:
             self._put_aside()
 
     def _put_aside(self) -> None:
+        """Keep what has come for later; what comes after a failure is thrown away, so that the client hears of it."""
         try:
             piece = self._receive()
-            self._aside.seek(self._written)
-            self._written += self._aside.write(piece)
         except ReviewappError as error:
-            self._failure, self._ended = error, True
-        except OSError:
-            self._failure, self._ended = StoreFull("There is no room on the disk to keep what is sent."), True
+            self._failure = self._failure or error
+            self._ended = self._ended or self._came > self._limit + DRAIN_BYTES
+            return
+        if self._failure is None:
+            try:
+                self._aside.seek(self._written)
+                self._written += self._aside.write(piece)
+            except OSError:
+                self._failure = StoreFull("There is no room on the disk to keep what is sent.")
 
     def _receive(self) -> bytes:
         """Return what has come, a byte at least; nothing once all has."""
@@ -119,6 +124,7 @@ class Incoming:
                 piece = self._come()
         except (OSError, ParseException):
             self._ended = True
+            self._asked.environ["wsgi.input"].failed = True  # gunicorn: what follows is no next request
             raise broken_off() from None
         self._came += len(piece)
         self._asked.environ[BODY_READ] = self._came
