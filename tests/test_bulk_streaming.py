@@ -195,10 +195,12 @@ def running(make_service: Any) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def head(running: Service) -> Callable[..., bytes]:
+    token = running.reviewer
+
     def made(kind: str = NDJSON, length: int | None = None) -> bytes:
         framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
         return (
-            f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {running.reviewer}\r\n"
+            f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
             f"Content-Type: {kind}\r\n{framing}\r\n\r\n"
         ).encode()
 
