@@ -547,6 +547,15 @@ def test_a_browser_signs_in_asks_and_reads_every_page_under_a_sub_path(below: Pr
             assert page.locator("h1").count() == 1
 
 
+def test_other_protocols_are_spoken_under_a_sub_path(below: Proxied, release: Release) -> None:
+    for path in ("/ping", "/health", "/version", "/v2", "/v2/health/ready", f"/v2/models/{release.id.name}/ready"):
+        assert below.call("GET", f"{below.prefix}{path}")[0] == 200, path
+    bearer = {"Authorization": f"Bearer {below.reviewer}"}
+    body = {"instances": [example_record(release.contract)]}
+    status, answer, _ = below.call("POST", f"{below.prefix}/invocations", body, bearer)
+    assert (status, answer) == (200, {"predictions": ["billing"]})
+
+
 def test_both_files_of_locations_are_the_same_but_for_the_prefix() -> None:
     at_root = (SHIPPED / "reviewapp" / "locations.conf").read_text().split("\n", 1)[1]
     below = (SHIPPED / "reviewapp" / "locations-subpath.conf").read_text().split("}\n", 1)[1]

@@ -73,7 +73,7 @@ class Incoming:
 
     def waits(self) -> bool:
         """Whether the next piece has not come yet."""
-        if self._ended or self._read < self._written or self._socket is None:
+        if self._ended or self._read < self._written or self._socket is None or self._buffered():
             return False
         return not _ready(self._socket, select.POLLIN, LINGER)
 
@@ -142,8 +142,12 @@ class Incoming:
         if reader is None:
             return bytes(body.read(MOST))
         first: bytes = reader.read(1)
-        buffered = getattr(reader, "unreader", reader).buf.getbuffer().nbytes
-        return first + reader.read(min(buffered, MOST)) if first else first
+        return first + reader.read(min(self._buffered(), MOST)) if first else first
+
+    def _buffered(self) -> int:
+        """Return how many bytes gunicorn has read already, which can be read without waiting."""
+        reader = getattr(self._asked.environ["wsgi.input"], "reader", None)
+        return 0 if reader is None else getattr(reader, "unreader", reader).buf.getbuffer().nbytes
 
 
 def _ready(socket: object, events: int, seconds: float | None) -> int:
