@@ -169,7 +169,7 @@ def _spent(pids: Sequence[int]) -> float:
 # ---- one turn to write ----------------------------------------------------------------------------------------------
 
 
-def simulate(costs: Costs, rate: float, workers: int, requests: int = 30_000, seed: int = 10) -> tuple[float, float]:
+def simulate(costs: Costs, rate: float, workers: int, requests: int = 15_000, seed: int = 10) -> tuple[float, float]:
     """Return the 99th percentile of the seconds that recording takes, and the share of time that somebody writes.
 
     Requests come at random (Poisson), each to one of the workers. A worker that has some asks for the turn, which is
