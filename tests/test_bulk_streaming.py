@@ -145,43 +145,43 @@ def request(body: bytes = b"", **environ: Any) -> Request:
     [{"HTTP_VIA": "1.1 x"}, {"HTTP_X_FORWARDED_FOR": "10.0.0.1"}, {"HTTP_FORWARDED": "for=x"},
      {"SERVER_PROTOCOL": "HTTP/1.0"}],
 )  # fmt: skip
-def test_behind_a_proxy_a_body_is_read_whole_before_it_is_answered(environ: dict[str, str]) -> None:
+def test_behind_a_proxy_a_body_is_read_whole_before_it_is_answered(tmp_path: Path, environ: dict[str, str]) -> None:
     for proxied in (True, False):
         asked = request(b"x" * 200_000, **({} if proxied else environ))
-        body = Incoming(asked, 200_000, proxied=proxied)
+        body = Incoming(asked, 200_000, tmp_path, proxied=proxied)
         assert asked.environ["wsgi.input"].read() == b""
         assert b"".join(body) == b"x" * 200_000
         body.close()
-    direct = Incoming(asked := request(b"x" * 200_000), 200_000, proxied=False)
+    direct = Incoming(asked := request(b"x" * 200_000), 200_000, tmp_path, proxied=False)
     assert asked.environ["wsgi.input"].tell() == 0
     direct.close()
 
 
 @pytest.mark.parametrize("proxied", [True, False])
-def test_a_body_that_is_too_long_or_too_short_is_refused(proxied: bool) -> None:
+def test_a_body_that_is_too_long_or_too_short_is_refused(tmp_path: Path, proxied: bool) -> None:
     with pytest.raises(TooLarge):
-        Incoming(request(b"x" * 11), 10, proxied=proxied)
+        Incoming(request(b"x" * 11), 10, tmp_path, proxied=proxied)
     chunked = {"CONTENT_LENGTH": "", "wsgi.input_terminated": True}
     for asked, error in (
         (request(b"x" * 11, **chunked), TooLarge),
         (request(b"x" * 5, CONTENT_LENGTH="6"), BadRequest),
     ):
         with pytest.raises(error):
-            body = Incoming(asked, 10, proxied=proxied)
+            body = Incoming(asked, 10, tmp_path, proxied=proxied)
             try:
                 list(body)
             finally:
                 body.close()
 
 
-def test_a_disk_that_is_full_is_a_store_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_is_a_store_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.BytesIO):
         def write(self, _: Any) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda _: Full())
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda _, dir: Full())
     with pytest.raises(StoreFull):
-        Incoming(request(b"x"), 10, proxied=True)
+        Incoming(request(b"x"), 10, tmp_path, proxied=True)
 
 
 # ---- over a socket ------------------------------------------------------------------------------------------------

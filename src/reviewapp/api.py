@@ -94,9 +94,10 @@ def create_bulk() -> Response:
     check_accept(kind)
     if "Idempotency-Key" in request.headers:
         raise BadRequest("A file takes no Idempotency-Key: its rows are recorded one after another, not as one.")
-    body = Incoming(request_ctx.request, own.settings.max_bulk, proxied=own.settings.proxies > 0)
+    settings = own.settings
+    body = Incoming(request_ctx.request, settings.max_bulk, settings.instance, proxied=settings.proxies > 0)
     try:
-        rows = bulk.read(kind, body, adapter.contract, longest=own.settings.max_body, summary=bool(options["summary"]))
+        rows = bulk.read(kind, body, adapter.contract, longest=settings.max_body, summary=bool(options["summary"]))
     except ReviewappError:
         body.close()
         raise

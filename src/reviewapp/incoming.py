@@ -13,6 +13,7 @@ from __future__ import annotations
 import select
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from flask import Request
 from gunicorn.http.errors import ParseException
@@ -28,16 +29,19 @@ _PROXIES = ("HTTP_VIA", "HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWAR
 
 
 class Incoming:
-    """The body of a request, in pieces. Raises a 4xx where it is too long or breaks off, once what came is read."""
+    """The body of a request, in pieces. Raises a 4xx where it is too long or breaks off, once what came is read.
 
-    def __init__(self, asked: Request, limit: int, *, proxied: bool) -> None:
+    What is put aside lies in `folder`, in a file without a name: /tmp may be memory, or too small.
+    """
+
+    def __init__(self, asked: Request, limit: int, folder: Path, *, proxied: bool) -> None:
         self._asked, self._limit = asked, limit
         self._length = check_size(asked, limit)
         self._socket = asked.environ.get("gunicorn.socket")
         self._came = 0
         self._ended = self._length is None and not asked.environ.get("wsgi.input_terminated")
         self._failure: ReviewappError | None = None
-        self._aside = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (see close)
+        self._aside = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder))  # noqa: SIM115 (see close)
         self._written = self._read = 0
         if proxied or asked.environ.get("SERVER_PROTOCOL") != "HTTP/1.1" or any(n in asked.environ for n in _PROXIES):
             self._put_all_aside()
