@@ -74,7 +74,7 @@ def read(kind: str, content: bytes, contract: Contract) -> Rows:
     return CsvRows(content, contract) if kind == CSV_TYPE else JsonRows(content, contract)
 
 
-def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
+def answer(rows: Rows, adapter: ModelAdapter, call: Call, *, option: str | None = None) -> Iterator[bytes]:
     """Yield the file of answers, a chunk at a time.
 
     A row that the model fails at has that as its problem. Where recording fails, every row from that chunk on that
@@ -89,7 +89,7 @@ def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
         made: list[Result] = []
         if asked and failure is None:
             try:
-                made = answers(asked, adapter, call)
+                made = answers(asked, adapter, call, option=option)
             except Exception as error:
                 if not written:
                     raise
@@ -103,18 +103,20 @@ def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
     yield rows.end(written, problems)
 
 
-def answers(rows: Sequence[Row], adapter: ModelAdapter, call: Call, *, compare: bool = False) -> list[Result]:
+def answers(
+    rows: Sequence[Row], adapter: ModelAdapter, call: Call, *, compare: bool = False, option: str | None = None
+) -> list[Result]:
     """Return the answers to rows without mistakes, recorded unless the call is a dry run.
 
     Where the model fails at one of them, each is asked alone, and that one fails.
     """
     asked = replace(call, references=[row.reference for row in rows])
     try:
-        return [*adapter.predict([row.record for row in rows], asked, compare=compare)]
+        return [*adapter.predict([row.record for row in rows], asked, compare=compare, option=option)]
     except ModelBroken as error:
         if len(rows) == 1:
             return [_logged(error, call, rows[0].number)]
-    return [answered for row in rows for answered in answers([row], adapter, call, compare=compare)]
+    return [one for row in rows for one in answers([row], adapter, call, compare=compare, option=option)]
 
 
 def _logged(error: Exception, call: Call, row: int) -> ReviewappError:
@@ -180,7 +182,7 @@ class CsvRows:
             self.delimiter = csvfiles.delimiters(content, {*contract.names, REFERENCE.name})[0]
             records = csvfiles.records(content, self.delimiter)
             _, self.header = next(records, (1, []))
-            _check_header(self.header, contract)
+            check_header(self.header, contract)
             if not sum(1 for _ in records):  # all are read: a quote that nobody closes is found before one is recorded
                 raise _refused("too_few_items", "The file has a header and no row.")
         except csvfiles.NotCSV as error:
@@ -264,7 +266,7 @@ def problem_cells(problem: str, columns: int) -> list[str]:
     return [*[""] * (columns - 1), problem]
 
 
-def _check_header(header: Sequence[str], contract: Contract) -> None:
+def check_header(header: Sequence[str], contract: Contract) -> None:
     """Raise InvalidInput naming each column that is missing, unknown to the contract, or there twice."""
     if not header:
         raise _refused("not_csv", "Line 1 is empty; a file begins with the names of its columns.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from sklearn.compose import ColumnTransformer
 
 from ..contract import Contract
@@ -30,8 +31,11 @@ class Native:
         self._contract = contract
 
     def figures(self, records: Sequence[Record]) -> Dense:
-        ask = getattr(self._estimator, self._method)
-        return np.asarray(ask(to_frame(self._contract, records)), dtype=np.float64)
+        return self.of_frame(to_frame(self._contract, records))
+
+    def of_frame(self, frame: pd.DataFrame) -> Dense:
+        """Return the same for records that are a frame already (frames.py)."""
+        return np.asarray(getattr(self._estimator, self._method)(frame), dtype=np.float64)
 
 
 class Compiled:
