@@ -209,7 +209,7 @@ def outside_seen(field: Field, values: Values) -> Mask | None:
     if field.kind in ("number", "integer"):
         numbers: NDArray[Any] = values
         low, high = field.seen_minimum, field.seen_maximum
-        return ~((numbers >= low) & (numbers <= high)) & ~np.isnan(numbers)
+        return np.asarray(~((numbers >= low) & (numbers <= high)) & ~np.isnan(numbers), dtype=np.bool_)
     if field.kind == "text":
         there = np.array([value is not None for value in values], dtype=np.bool_)
         sizes = lengths(["" if value is None else value for value in values])
