@@ -175,7 +175,7 @@ def read_csv(content: bytes, header: Header, first: int, line: int, contract: Co
 
 def read_json_lines(content: bytes, header: Header, first: int, contract: Contract) -> Table:
     """Read lines that each hold a request as the single route takes it."""
-    lines = [line for line in content.split(b"\n") if line.strip(b" \t\r\n")]
+    lines = [line.rstrip(b"\r\n") for line in content.split(b"\n") if line.strip(b" \t\r\n")]
     schema, names = prediction_request(contract), contract.names
     mistakes: dict[int, ReviewappError] = {}
     inputs: list[dict[str, Any]] = []
@@ -217,7 +217,7 @@ def read_json_lines(content: bytes, header: Header, first: int, contract: Contra
     shown = {name: cells for name, cells in columns.items() if name in header.names}
     if REFERENCE.name not in names:
         shown[REFERENCE.name] = references
-    requests = [line.rstrip(b"\r\n").decode(errors="replace") for line in lines]
+    requests = [line.decode(errors="replace") for line in lines]
     return Table(
         first, len(lines), columns, dict.fromkeys((*names, REFERENCE.name), False), shown, again, references, mistakes,
         requests,
