@@ -96,10 +96,11 @@ def files(given: str) -> list[str]:
         if system.isfile(path):
             found = [path]
         elif system.isdir(path):
-            listed = [str(one["name"]) for one in system.ls(path, detail=True) if one["type"] == "file"]
-            found = [name for name in listed if not name.rsplit("/", 1)[-1].startswith((".", "_"))]
+            found = [str(one["name"]) for one in system.ls(path, detail=True) if one["type"] == "file"]
         else:
             found = [name for name in system.glob(path) if system.isfile(name)]
+        if found != [path]:  # what programs keep beside the files of a folder is none of them
+            found = [name for name in found if not name.rsplit("/", 1)[-1].startswith((".", "_"))]
     except (ValueError, ImportError, OSError) as error:
         raise UsageError(f"{given} cannot be read: {error}.") from None
     if not found:
