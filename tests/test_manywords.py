@@ -20,8 +20,8 @@ from reviewapp.transformers import Words
 from reviewapp.triage import generator
 
 LEARNT = [
-    "please pay the invoice", "The invoice is wrong, the INVOICE!", "größe und Straße", "ﬁne İstanbul ǅ ß", "日本 語 注文",
-    "a b cd x_1 _ __ 12 ١٢", "pay the bill; pay the bill", "",
+    "please pay the invoice", "The invoice is wrong, the INVOICE!", "größe und Straße", "ﬁne İstanbul ǅ ß",
+    "日本 語 注文", "a b cd x_1 _ __ 12 ١٢", "pay the bill; pay the bill", "",
 ]  # fmt: skip
 WORDS = [
     "pay",
@@ -77,7 +77,7 @@ def test_the_matrix_is_scikit_learns_own(
 
 def test_what_is_no_text_is_left_to_scikit_learn() -> None:
     fitted = CountVectorizer().fit(LEARNT)
-    with pytest.raises(ValueError, match="np.nan"):
+    with pytest.raises(ValueError, match=r"np\.nan"):
         ManyWords(fitted).transform(["pay", np.nan])
     assert ManyWords(fitted).transform(["pay\0pay the"]).sum() == 3
 

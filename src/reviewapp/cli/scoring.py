@@ -26,7 +26,9 @@ MODES = ("none", "summary", "all")
 @click.option(
     "--scheduler", metavar="ADDRESS", help="A Dask cluster that runs, as tcp://host:8786.  [default: the cores here]"
 )
-@click.option("--workers", type=click.IntRange(1), help="Processes on this machine.  [default: one a core]")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes on this machine; 1: this one alone.  [default: one a core]"
+)
 @click.option("--option", type=click.Choice(OPTIONS), help="Which option answers.  [default: the one that answers now]")
 @click.option(
     "--record",

@@ -147,12 +147,12 @@ def _end(kind: str, counts: Mapping[str, Any]) -> bytes:
 
 
 def _done(wish: Wish, job: Job, todo: Sequence[Part], content: Mapping[str, bytes]) -> Iterator[tuple[Part, Mark]]:
-    """Have partitions done and yield each as it is; one alone is done here, where no cluster was asked for."""
-    if len(todo) <= 1 and wish.scheduler is None:
+    """Have partitions done and yield each as it is; here, where there is one or one worker is asked for."""
+    if wish.scheduler is None and (len(todo) <= 1 or wish.workers == 1):
         for part in todo:
             yield part, do(job, part, content)
         return
-    from distributed import as_completed  # noqa: PLC0415 (takes a second)
+    from distributed import as_completed  # noqa: PLC0415 (takes a second, and may not be needed)
 
     with _client(wish, len(todo)) as client:
         release = client.scatter(dict(content), broadcast=True, hash=False)
