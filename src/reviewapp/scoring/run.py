@@ -25,6 +25,7 @@ from .tables import JSON_LINES
 from .work import Job, do
 
 AHEAD = 3  # partitions that wait for each worker: more would only be memory of the scheduler
+CONNECT_SECONDS = 15
 TRIES = 3  # of a partition whose worker dies
 
 Progress = Callable[[int], object]
@@ -182,7 +183,7 @@ def _client(wish: Wish, partitions: int) -> Iterator[Any]:
 
     if wish.scheduler is not None:
         try:
-            client = Client(wish.scheduler, set_as_default=False)
+            client = Client(wish.scheduler, set_as_default=False, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise UsageError(f"There is no Dask scheduler at {wish.scheduler}: {error}") from None
         with client:

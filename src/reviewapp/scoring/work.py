@@ -70,7 +70,7 @@ def _adapter(job: Job, files: Mapping[str, bytes]) -> tuple[ModelAdapter, Store 
     """Return what answers, and, where each answer is recorded, the store."""
     key = job.digest, job.database
     if key not in _loaded:
-        _loaded.clear()
+        forget()
         sys.path += [folder for folder in job.types.values() if folder and folder not in sys.path]
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
@@ -82,3 +82,11 @@ def _adapter(job: Job, files: Mapping[str, bytes]) -> tuple[ModelAdapter, Store 
         _loaded[key] = adapter, store
     adapter, store = _loaded[key]
     return adapter.answering(job.serving), store
+
+
+def forget() -> None:
+    """Let go of the release and the store that this process has kept."""
+    for _, store in _loaded.values():
+        if store is not None:
+            store.close()
+    _loaded.clear()
