@@ -18,7 +18,7 @@ from ..prediction import new_id, timestamp, utcnow
 from ..trust import TrustedTypes
 from . import recording
 from .folder import Folder, Mark
-from .inputs import Part, Plan, files, kind_of, plan
+from .inputs import ROWS, Part, Plan, files, kind_of, plan
 from .outputs import Layout
 from .recording import ALL, NONE
 from .tables import JSON_LINES
@@ -148,8 +148,9 @@ def _end(kind: str, counts: Mapping[str, Any]) -> bytes:
 
 
 def _done(wish: Wish, job: Job, todo: Sequence[Part], content: Mapping[str, bytes]) -> Iterator[tuple[Part, Mark]]:
-    """Have partitions done and yield each as it is; here, where there is one or one worker is asked for."""
-    if wish.scheduler is None and (len(todo) <= 1 or wish.workers == 1):
+    """Have partitions done and yield each as it is; here, where starting other processes would take longer."""
+    few = len(todo) <= 1 or (wish.workers is None and sum(part.rows for part in todo) <= ROWS)
+    if wish.scheduler is None and (few or wish.workers == 1):
         for part in todo:
             yield part, do(job, part, content)
         return
