@@ -14,8 +14,10 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
 3 bulk                                   whole files: each row a request of its own
-3 tables chain statements store desk     keeping: predictions, what waits, what was said of them,
-  reviews blocks keylocks ledger         the live release, who may do what, files sent on a page; the chain over it,
+3 columns sqlwords tables chain schema   keeping: what SQLite and PostgreSQL have in common and what they do not,
+  statements keylocks sqlite postgres
+  store desk reviews blocks ledger       predictions, what waits, what was said of them, the live release, who may do
+                                         what, files sent on a page; the chain over it,
   releaselog registry rounds attempts    what is done every so often; whether it is whole, and what was asked erased
   accounts uploads intact purging
 3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
@@ -152,8 +154,8 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     rounds.add(drift.ROUND, drift.EVERY_SECONDS, partial(drift.look_again, registry, ledger, rounds))
     meter, tally = Meter(counters, AccessLog(settings.access_log, counters.dropped)), Tally(store)
     goal = Objectives(settings.slo_availability, settings.slo_latency_ms / 1000, settings.slo_latency_share)
-    minutes = Minutes(store, rounds, counters, tally, goal)
-    rounds.add(slo.ROUND, slo.EVERY_SECONDS, minutes.go_round)
+    minutes = Minutes(store, rounds, counters, tally, goal, name=slo.round_of(store, settings.instance))
+    rounds.add(minutes.name, slo.EVERY_SECONDS, minutes.go_round)
     return Parts(
         settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), watch, rounds, meter, tally,
         minutes,

@@ -192,7 +192,7 @@ def _live(settings: Settings) -> _Live | None:
     store = Store(settings.database_url, read_only=True)
     registry = Registry(settings.releases, store, ModelAdapter)
     try:
-        found = registry.live() if store.path.is_file() else None
+        found = registry.live() if store.exists() else None
     finally:
         store.close()
     return None if found is None else _Live(found, registry.folder(found))
