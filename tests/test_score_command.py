@@ -31,6 +31,7 @@ from reviewapp.tables import scoring_chunks, scorings
 from reviewapp.triage import generator
 
 from .page import as_csv
+from .test_examples import commands
 
 ROWS = 12  # of a file; each file is a partition of its own at least
 
@@ -385,6 +386,20 @@ def test_a_scheduler_that_is_not_there_is_named(
     shown = score(folder, tmp_path / "out.csv", "--scheduler", "tcp://127.0.0.1:1")
     assert shown.exit_code == 2
     assert shown.stderr == "reviewapp: There is no Dask scheduler at tcp://127.0.0.1:1: Timed out trying to connect.\n"
+
+
+def test_the_lines_of_the_documentation_work(instance: Path, releases_root: Path, tmp_path: Path) -> None:
+    document = Path(__file__).resolve().parent.parent / "docs" / "scoring.md"
+    environment = {
+        **os.environ, "REVIEWAPP_INSTANCE": str(instance), "REVIEWAPP_RELEASES": str(releases_root),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    said = [
+        subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, text=True, capture_output=True, check=True)
+        for line in commands(document.read_text())
+    ]
+    assert said[1].stdout.startswith("2 rows: 1 answered")
+    assert said[2].stdout.count("This must be one of the allowed values (email, web") == 2
 
 
 def test_a_run_that_is_killed_records_each_row_once(
