@@ -25,10 +25,9 @@ ROWS = 20_000  # of a partition: so many are in the memory of a worker
 BYTES = 16 << 20  # or fewer, where they are long
 HEAD = 1 << 20  # bytes in which a header ends
 KINDS = {
-    ".csv": CSV, ".tsv": CSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES, ".json": JSON_LINES, ".parquet": PARQUET,
-    ".pq": PARQUET,
+    ".csv": CSV, ".tsv": CSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES, ".parquet": PARQUET, ".pq": PARQUET,
 }  # fmt: skip
-ENDINGS = "CSV (.csv, .tsv), JSON Lines (.jsonl, .ndjson, .json) or Parquet (.parquet, .pq)"
+ENDINGS = "CSV (.csv, .tsv), JSON Lines (.jsonl, .ndjson) or Parquet (.parquet, .pq)"
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def plan(given: str, contract: Contract) -> Plan:
             raise UsageError(f"{url}: {in_words(error)}.") from None
         except csvfiles.NotCSV as error:
             raise UsageError(f"{url}: {error.detail}") from None
-        if first_header is not None and (found.names, found.types) != (first_header.names, first_header.types):
+        if first_header is not None and found != first_header:
             raise UsageError(f"{url} has other columns than {urls[0]}, or in another order; answer it by itself.")
         first_header = first_header or found
         before = sum(one.rows for one in sources)

@@ -26,7 +26,7 @@ from .work import Job, do
 
 AHEAD = 3  # partitions that wait for each worker: more would only be memory of the scheduler
 CONNECT_SECONDS = 15
-TRIES = 3  # of a partition whose worker dies
+TRIES = 3  # more, of a partition that fails: the ledger may have been busy
 
 Progress = Callable[[int], object]
 
@@ -154,10 +154,10 @@ def _done(wish: Wish, job: Job, todo: Sequence[Part], content: Mapping[str, byte
         for part in todo:
             yield part, do(job, part, content)
         return
-    from distributed import as_completed  # noqa: PLC0415 (takes a second, and may not be needed)
+    from distributed import KilledWorker, as_completed  # noqa: PLC0415 (takes a second, and may not be needed)
 
     with _client(wish, len(todo)) as client:
-        release = client.scatter(dict(content), broadcast=True, hash=False)
+        [release] = client.scatter([dict(content)], broadcast=True, hash=False)
         waiting = iter(todo)
         threads = sum(client.nthreads().values())
         parts = {}
@@ -170,11 +170,18 @@ def _done(wish: Wish, job: Job, todo: Sequence[Part], content: Mapping[str, byte
         first = [submit(part) for part in islice(waiting, AHEAD * threads)]
         running = as_completed(first, loop=client.loop)
         for future in running:
-            mark = future.result()
+            part = parts.pop(future.key)
+            try:
+                mark = future.result()
+            except KilledWorker as error:
+                raise ReviewappError(
+                    f"Workers ended again and again at rows {part.first:,} to {part.first + part.rows - 1:,} of all, "
+                    "perhaps for want of memory. The same command goes on with these."
+                ) from error
             following = next(waiting, None)
             if following is not None:
                 running.add(submit(following))
-            yield parts.pop(future.key), mark
+            yield part, mark
 
 
 @contextmanager
