@@ -155,7 +155,7 @@ def cluster() -> Iterator[str]:
     from distributed import Client, LocalCluster  # noqa: PLC0415 (starts threads)
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as running,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as running,
         Client(running, set_as_default=False) as client,
     ):
         client.wait_for_workers(2)

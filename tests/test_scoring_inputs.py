@@ -119,6 +119,7 @@ def test_a_folder_a_pattern_and_an_address_name_the_same_files(tmp_path: Path, m
         ({"a.txt": "a\nx"}, "must be told by its ending"),
         ({"a.csv": "a\nx", "b.jsonl": "{}"}, "files of several kinds"),
         ({"a.csv": "a\nx", "b.csv": "a,b\nx,1"}, "b.csv has other columns than"),
+        ({"a.csv": "a,b\nx,1", "b.csv": "a;b\nx;1"}, "b.csv has other columns than"),
         ({"a.csv": "a,c\nx,1"}, "a.csv: c: Line 1: the contract knows no column of this name"),
         ({"a.csv": 'a\n"x'}, "a.csv: Line 2: this cannot be read as CSV"),
         ({"a.csv": "a\n\n"}, "holds no row"),

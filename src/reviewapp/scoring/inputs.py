@@ -6,7 +6,9 @@ A file, a folder (its own files, by name) or a pattern; local, or at any address
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, cast
@@ -127,7 +129,9 @@ def plan(given: str, contract: Contract) -> Plan:
         except csvfiles.NotCSV as error:
             raise UsageError(f"{url}: {error.detail}") from None
         if first_header is not None and found != first_header:
-            raise UsageError(f"{url} has other columns than {urls[0]}, or in another order; answer it by itself.")
+            raise UsageError(
+                f"{url} has other columns than {urls[0]}, in another order or parted otherwise: answer it by itself."
+            )
         first_header = first_header or found
         before = sum(one.rows for one in sources)
         for piece, group in pieces:
@@ -230,6 +234,23 @@ _PLANS = {CSV: _plan_csv, JSON_LINES: _plan_lines, PARQUET: _plan_parquet}
 
 def read(part: Part, kind: str, names: Header, contract: Contract) -> Table:
     """Read a partition."""
+    with _no_collection():
+        return _read(part, kind, names, contract)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let Python look for no garbage meanwhile: so many new lists make it look again and again, and find nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _read(part: Part, kind: str, names: Header, contract: Contract) -> Table:
     if kind == PARQUET:
         return read_parquet(_columns(part), names, part.first, contract)
     with fsspec.open(part.url, "rb") as file:

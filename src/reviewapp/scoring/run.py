@@ -202,7 +202,7 @@ def _client(wish: Wish, partitions: int) -> Iterator[Any]:
     workers = min(wish.workers or os.cpu_count() or 1, partitions)
     with (
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
