@@ -391,11 +391,23 @@ def test_a_url_of_a_kind_that_is_not_installed_is_refused_at_the_start(tmp_path:
         create_app({"instance": tmp_path, "releases": place})
 
 
-def test_a_url_is_taken_as_it_is_and_what_is_secret_in_it_is_not_shown(tmp_path: Path) -> None:
+def test_a_url_is_taken_as_it_is_and_what_is_secret_in_it_is_not_shown(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = load_settings({}, {"REVIEWAPP_INSTANCE": str(tmp_path), "REVIEWAPP_RELEASES": "trying://me:key@x/y"})
     assert settings.releases == "trying://me:key@x/y"
     assert "key" not in repr(settings)
-    assert str(Remote(str(settings.releases), tmp_path)) == "trying://x/y"
+    place = Remote(str(settings.releases), tmp_path)
+    assert str(place) == "trying://x/y"
+
+    def refuse(*words: Any, **named: Any) -> None:
+        raise ConnectionError("me:key is nobody at trying://me:key@x/y")
+
+    monkeypatch.setattr(Trying, "open", refuse)
+    with pytest.raises(NotReady) as raised:
+        place.local(("triage", 1, "sha256:0"))
+    assert "trying://x/y: ConnectionError: … is nobody at trying://x/y" in caplog.text
+    assert "key" not in caplog.text + raised.value.detail
     (tmp_path / "config.py").write_text('RELEASES = "memory://x"')
     assert load_settings({"instance": tmp_path}, {}).releases == "memory://x"
     assert load_settings({"instance": tmp_path, "releases": Path("x")}, {}).releases == Path("x").absolute()

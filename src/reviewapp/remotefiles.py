@@ -32,8 +32,11 @@ class RemoteFiles:
 
     def __str__(self) -> str:
         """Return the URL without what it may hold of a name and a password."""
+        return self._without_secret(self._url)
+
+    def _without_secret(self, text: str) -> str:
         before, at, _ = urlsplit(self._url).netloc.rpartition("@")
-        return self._url.replace(before + at, "", 1) if at else self._url
+        return text.replace(before + at, "").replace(before, "…") if at else text
 
     def read(self, *path: str | int) -> Iterator[bytes]:
         """Yield a file in blocks; raise FileNotFoundError where there is none."""
@@ -84,7 +87,7 @@ class RemoteFiles:
         except (FileNotFoundError, NotADirectoryError):
             raise
         except Exception as error:  # each library has its own
-            log.warning("%s: %s: %s", self, type(error).__name__, error)
+            log.warning("%s: %s: %s", self, type(error).__name__, self._without_secret(str(error)))
             raise NotReady(
                 f"The store of releases (REVIEWAPP_RELEASES) cannot be used now ({type(error).__name__}).",
                 retry_after=ASK_AGAIN,
