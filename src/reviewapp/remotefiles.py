@@ -40,6 +40,7 @@ class RemoteFiles:
 
     def read(self, *path: str | int) -> Iterator[bytes]:
         """Yield a file in blocks; raise FileNotFoundError where there is none."""
+        self._asked(lambda fs: fs.invalidate_cache())  # of what lay where
         file = self._asked(lambda fs: fs.open(self._path(*path), "rb"))
         with file:
             while block := self._asked(lambda _: file.read(BLOCK)):
