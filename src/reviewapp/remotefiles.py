@@ -58,9 +58,11 @@ class RemoteFiles:
         self._asked(lambda fs: fs.rm_file(self._path(*path)))
 
     def rename(self, name: str, *path: str | int) -> None:
-        """Give a folder another name in the same place."""
+        """Move the files of a folder to another one in the same place; of folders not every store has more than names."""
         old, new = self._path(*path), self._path(*path[:-1], name)
-        self._asked(lambda fs: fs.mv(old, new, recursive=True))
+        self._asked(lambda fs: fs.makedirs(new, exist_ok=True))
+        for file in sorted(self.names(*path)):
+            self._asked(lambda fs, file=file: fs.mv(f"{old}/{file}", f"{new}/{file}"))
 
     def names(self, *path: str | int) -> set[str]:
         """Return what lies in a folder, as it is now; nothing where there is none."""
