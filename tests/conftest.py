@@ -39,6 +39,7 @@ from reviewapp.trust import TrustedTypes
 from .browser import Open, started, watched
 from .conformance import CheckedClient
 from .page import form
+from .postgres import Postgres
 from .remote import Trying
 from .service import Service
 from .small import with_limit
@@ -138,10 +139,65 @@ def live_database(
     return path
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for all tests of a process."""
+    server = Postgres()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_templates(postgres: Postgres, release: Release, releases_root: Path) -> dict[str, str]:
+    """The names of two databases to copy: `empty` has tables and nothing in them, in `live` the default release is."""
+    names = {}
+    for kind in ("empty", "live"):
+        url = postgres.database()
+        made = Store(url)
+        with made.reading():
+            pass
+        if kind == "live":
+            Registry(releases_root, made, ModelAdapter).add(release, "test")
+        made.close()
+        names[kind] = url.rpartition("/")[2]
+    return names
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module that is marked `both` on either database, but for those marked `sqlite`."""
+    if metafunc.definition.get_closest_marker("both") is None or "database" not in metafunc.fixturenames:
+        return
+    kinds = ["sqlite"] if metafunc.definition.get_closest_marker("sqlite") else ["sqlite", "postgresql"]
+    metafunc.parametrize("database", kinds, indirect=True)
+
+
 @pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Iterator[Store]:
-    shutil.copy(empty_database, tmp_path / "ledger.sqlite3")
-    made = Store(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str, Path], str]]:
+    """Return a function that makes the database of the test: `database("empty", file)` returns its URL."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield lambda kind, path: _copied(request.getfixturevalue(f"{kind}_database"), path)
+        return
+    server, templates = request.getfixturevalue("postgres"), request.getfixturevalue("postgres_templates")
+    made: list[str] = []
+
+    def make(kind: str, path: Path) -> str:
+        made.append(server.database(templates[kind]))
+        return made[-1]
+
+    yield make
+    for url in made:
+        server.drop(url)
+
+
+def _copied(source: Path, path: Path) -> str:
+    shutil.copy(source, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def store(tmp_path: Path, database: Callable[[str, Path], str]) -> Iterator[Store]:
+    made = Store(database("empty", tmp_path / "ledger.sqlite3"))
     yield made
     made.close()
 
@@ -182,15 +238,15 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> BytecodeCache:
 
 @pytest.fixture
 def app(
-    tmp_path: Path, release: Release, releases_root: Path, live_database: Path, proven: Path,
+    tmp_path: Path, release: Release, releases_root: Path, database: Callable[[str, Path], str], proven: Path,
     unpack_once: Callable[..., Any], compiled: BytecodeCache, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Flask]:  # fmt: skip
     """The app on a database of its own; model file and templates are read once for all tests."""
     monkeypatch.setattr(estimators, "load", unpack_once)
     (tmp_path / "instance").mkdir()
-    shutil.copy(live_database, tmp_path / "instance" / "reviewapp.sqlite3")
+    url = database("live", tmp_path / "instance" / "reviewapp.sqlite3")
     shutil.copytree(proven, tmp_path / "instance" / proof.FOLDER)
-    app = create_app({"instance": tmp_path / "instance", "releases": releases_root})
+    app = create_app({"instance": tmp_path / "instance", "releases": releases_root, "database_url": url})
     app.jinja_env.bytecode_cache = compiled
     app.test_client_class = CheckedClient
     CheckedClient.contract = release.contract

@@ -12,6 +12,8 @@ from reviewapp.tables import sessions, sign_in_links
 
 from .conftest import Clock
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def accounts(store: Store, clock: Clock) -> Accounts:
@@ -37,6 +39,7 @@ def test_a_token_expires_at_its_time(accounts: Accounts, clock: Clock) -> None:
     assert accounts.client_of_token(token) is None
 
 
+@pytest.mark.sqlite
 def test_secrets_are_never_kept(accounts: Accounts, tmp_path: Path) -> None:
     secrets = [accounts.create_token("ann", "admin"), accounts.create_link("owner", "admin")]
     secrets += [accounts.open_session(secrets[0]) or "", accounts.redeem_link(secrets[1]) or ""]

@@ -14,6 +14,8 @@ from reviewapp.tables import sessions, sign_in_links, tokens
 
 from .conftest import Clock
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def accounts(store: Store, clock: Clock) -> Accounts:

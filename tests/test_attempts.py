@@ -22,6 +22,8 @@ from .conftest import Clock
 from .page import JSON
 from .service import Service
 
+pytestmark = pytest.mark.both
+
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 
 

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from pysqlite3 import dbapi2
 
-from reviewapp import backup, cli, ledgerfile, restoring
+from reviewapp import backup, cli, ledgerfile, restoring, schema
 from reviewapp.backup import LEDGER, MANIFEST
 from reviewapp.cli import main
 from reviewapp.config import Settings
@@ -541,7 +541,7 @@ def test_db_tells_checks_and_brings_up_to_date(other: Instance) -> None:
     told = other.run("db", "status").stdout
     assert "schema 0003 (older than this version's" in told
     assert "0 predictions" in told
-    assert other.run("db", "upgrade").stdout == f"Schema 0003 became {ledgerfile.revisions()[-1]}.\n"
+    assert other.run("db", "upgrade").stdout == f"Schema 0003 became {schema.revisions()[-1]}.\n"
     assert "up to date" in other.run("db", "upgrade").stdout
     assert "that of this version" in other.run("db", "status").stdout
     whole = other.run("db", "check")

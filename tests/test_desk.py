@@ -15,6 +15,8 @@ from reviewapp.prediction import Call, Prediction, Verdict, new_id
 from reviewapp.release import ReleaseId
 from reviewapp.store import Store
 
+pytestmark = pytest.mark.both
+
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -285,6 +287,7 @@ def test_what_was_opened_blind_stays_hidden_until_somebody_judges_it(
     assert desk.hidden("ann") == desk.hidden("bob") == set()
 
 
+@pytest.mark.sqlite
 def test_the_next_record_is_found_by_an_index(store: Store, desk: Desk, add: Any) -> None:
     add(3)
     plan = (

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert, update
 
-from reviewapp import store
+from reviewapp import sqlite
 from reviewapp.cli import main
 from reviewapp.config import load_settings
 from reviewapp.doctor import CHECKS, OK, WARNING, WRONG, Case, Facts, examine, ledger, machine, releases, setup
@@ -305,7 +305,7 @@ def test_a_ledger_that_is_opened_less_durably_is_wrong(here: Examined, monkeypat
     assert here.states(ledger.durability) == [OK]
     here.close()
     for pragmas in (("journal_mode=WAL", "synchronous=NORMAL"), ("journal_mode=DELETE", "synchronous=FULL")):
-        monkeypatch.setattr(store, "DURABLE", pragmas)
+        monkeypatch.setattr(sqlite, "DURABLE", pragmas)
         assert here.states(ledger.durability) == [WRONG]
         here.close()
 

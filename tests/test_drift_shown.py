@@ -28,6 +28,8 @@ from .conftest import Clock
 from .page import Page
 from .test_ledger import prediction
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def ledger(store: Store, clock: Clock) -> Ledger:
@@ -94,6 +96,7 @@ def asked(store: Store) -> Iterator[list[tuple[str, Any]]]:
     event.remove(store.engine, "before_cursor_execute", listener)
 
 
+@pytest.mark.sqlite
 def test_a_block_is_found_in_the_index_and_read_row_by_row(
     adapter: ModelAdapter, ledger: Ledger, store: Store, asked: list[tuple[str, Any]]
 ) -> None:
@@ -139,6 +142,7 @@ def text(page: FlaskClient) -> str:
     return " ".join(Page(page.get("/monitor").text).text.split())
 
 
+@pytest.mark.sqlite  # the command finds its ledger in the instance folder
 def test_one_look_is_kept_for_all_and_api_page_and_command_tell_the_same(
     adapter: ModelAdapter, parts: Parts, page: FlaskClient, api: Any
 ) -> None:

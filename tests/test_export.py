@@ -23,6 +23,8 @@ from .conftest import Clock
 from .service import Service
 from .test_ledger import prediction, verdict
 
+pytestmark = pytest.mark.both
+
 CONTRACT = Contract(
     name="small",
     fields=(

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import insert, select
@@ -18,6 +19,8 @@ from reviewapp.release import Release, ReleaseId
 from reviewapp.tables import predictions, verdicts
 
 from .page import JSON, Page
+
+pytestmark = pytest.mark.both
 
 # ---- look back --------------------------------------------------------------------------------------------------
 

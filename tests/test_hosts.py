@@ -23,6 +23,7 @@ from reviewapp.store import Store
 from reviewapp.tables import predictions
 
 from .hosts import PATIENCE, Balancer, Callers, Host
+from .postgres import Postgres
 from .proxy import MARKS
 
 pytestmark = MARKS
@@ -50,8 +51,8 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'reviewapp.sqlite3'}"
+def database_url(postgres: Postgres) -> str:
+    return postgres.database()
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ from .conftest import Clock
 from .test_ledger import prediction, verdict
 from .test_store import RECORDED, older_store, put
 
+pytestmark = pytest.mark.both
+
 
 def filled(path: Path) -> None:
     """Make a ledger with commits of every kind: alone, of many, with more beside, verdicts, moves, a purge."""

@@ -19,6 +19,9 @@ from reviewapp.store import Store
 from reviewapp.tables import predictions
 
 from .conftest import Clock
+from .test_joining import until
+
+pytestmark = pytest.mark.both
 
 KEY = IdempotencyKey("ann", "k-1", "f" * 64)
 
@@ -225,6 +228,7 @@ PLANNED: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.sqlite
 def test_every_page_is_read_along_an_index_in_its_order(ledger: Ledger, store: Store, clock: Clock) -> None:
     """No table is read from end to end, and nothing is sorted, whatever is asked for."""
     made = [prediction(clock, reference="A") for _ in range(5)]
@@ -400,15 +404,22 @@ def test_a_key_is_free_again_when_the_process_that_held_it_is_killed(ledger: Led
             pass
         holder.kill()
         holder.wait()
-    with ledger.claim(KEY) as answered:
-        assert answered is None
+    until(lambda: claimed(ledger))  # a server finds out a little later that a process has gone
+
+
+def claimed(ledger: Ledger) -> bool:
+    try:
+        with ledger.claim(KEY) as answered:
+            return answered is None
+    except Conflict:
+        return False
 
 
 def test_prediction_and_key_are_kept_together_or_not_at_all(ledger: Ledger, clock: Clock) -> None:
     with ledger.claim(KEY):
         ledger.add_predictions([prediction(clock)], Call(key=KEY))
         second = prediction(clock)
-        with pytest.raises(Exception, match="UNIQUE"):
+        with pytest.raises(Conflict, match="under way"):
             ledger.add_predictions([second], Call(key=KEY))
     with pytest.raises(NotFound):
         ledger.prediction(second.id)

@@ -23,6 +23,8 @@ from reviewapp.trigger import ABOVE, WITHIN
 from .conftest import Clock
 from .test_ledger import prediction, verdict
 
+pytestmark = pytest.mark.both
+
 
 def test_a_wilson_interval_is_the_textbook_one() -> None:
     low, high = wilson(10, 100)
@@ -191,6 +193,7 @@ def test_a_value_inside_the_interval_agrees(release: Release, ledger: Ledger, cl
     assert (found["verdicts"], found["wrong"]) == (3, 1)
 
 
+@pytest.mark.sqlite
 def test_monitoring_reads_no_prediction_that_nobody_judged(
     release: Release, ledger: Ledger, store: Store, clock: Clock
 ) -> None:

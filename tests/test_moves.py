@@ -15,6 +15,8 @@ from reviewapp.wording import MEASURES
 
 from .page import JSON, Page
 
+pytestmark = pytest.mark.both
+
 BREAKS = "The largest value is 100 and was not limited."
 READY = "Callers are ready for this"
 

@@ -15,6 +15,8 @@ from reviewapp.release import Release
 
 from .page import JSON, Page, form
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def wait(api: Any, example: dict[str, Any]) -> Callable[..., list[str]]:

@@ -22,6 +22,8 @@ from .conftest import Clock
 from .test_joining import LONG, until_waiting
 from .test_ledger import prediction
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def ledger(store: Store, clock: Clock) -> Ledger:
@@ -88,6 +90,7 @@ def kept(store: Store) -> list[str]:
         return list(connection.scalars(select(predictions.c.id).order_by(predictions.c.seq)))
 
 
+@pytest.mark.sqlite  # commits are counted in its log
 def test_calls_that_meet_share_a_commit_in_the_order_in_which_they_came(
     ledger: Ledger, store: Store, clock: Clock
 ) -> None:
@@ -98,6 +101,7 @@ def test_calls_that_meet_share_a_commit_in_the_order_in_which_they_came(
     assert kept(store) == [one.id for call in made for one in call]
 
 
+@pytest.mark.sqlite  # commits are counted in its log
 def test_a_call_of_many_has_a_commit_of_its_own(ledger: Ledger, store: Store, clock: Clock) -> None:
     made = [[prediction(clock) for _ in range(n)] for n in (1, 2, TOGETHER + 1, 3, 4)]
     with works_of(ledger, store) as works:
@@ -161,6 +165,7 @@ def waiting(store: Store) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("size", [1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 2])
 @pytest.mark.parametrize("call", [Call(), Call(beside=lambda connection: None)], ids=["plain", "with more"])
+@pytest.mark.sqlite  # commits are counted in its log
 def test_a_call_of_any_size_is_one_commit(ledger: Ledger, store: Store, clock: Clock, size: int, call: Call) -> None:
     made = [prediction(clock) for _ in range(size)]
     with works_of(ledger, store) as works:
@@ -195,10 +200,11 @@ def test_one_call_that_fails_among_others_leaves_nothing_behind(ledger: Ledger, 
     assert [prediction_id for prediction_id, _ in waiting(store)] == kept(store)
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_keeps_no_part_of_a_call(ledger: Ledger, store: Store, clock: Clock) -> None:
     ledger.add_predictions([prediction(clock)], Call())
     kept_before = kept(store)
-    kept_open = store._appends._kept
+    kept_open = store.database.appends._kept
     assert kept_open is not None
     [pages] = kept_open.execute("PRAGMA page_count").fetchone()
     kept_open.execute(f"PRAGMA max_page_count={pages}")

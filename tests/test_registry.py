@@ -21,6 +21,8 @@ from reviewapp.store import Store
 
 from .small import with_limit
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

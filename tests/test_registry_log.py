@@ -24,6 +24,8 @@ from reviewapp.tables import release_events
 from .conftest import Clock
 from .test_release_folder import CONTRACT, whole
 
+pytestmark = pytest.mark.both
+
 WIDER = replace(CONTRACT, title="wider", fields=(replace(CONTRACT.fields[0], maximum=9), CONTRACT.fields[1]))
 LIMITED = {"pointer": "/input/größe", "detail": "The largest value is 9 and was not limited.", "breaking": True}
 FREED = {"pointer": "/input/größe", "detail": "The largest value is not limited and was 9.", "breaking": False}

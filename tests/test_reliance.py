@@ -9,6 +9,8 @@ from reviewapp import reliance as reliances
 from reviewapp.reliance import _difference, _share, tell_reliance
 from reviewapp.reviews import Judged, Said
 
+pytestmark = pytest.mark.both
+
 MODEL = {"label": "a"}
 
 

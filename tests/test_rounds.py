@@ -11,6 +11,8 @@ from reviewapp.store import Store
 
 from .conftest import Clock
 
+pytestmark = pytest.mark.both
+
 
 def counted(store: Store, clock: Clock, seconds: float = 60) -> tuple[Rounds, list[int]]:
     rounds, done = Rounds(store, clock), []

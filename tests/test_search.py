@@ -14,6 +14,8 @@ from reviewapp.store import Store
 from .conftest import Clock
 from .test_ledger import prediction
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def ledger(store: Store, clock: Clock) -> Ledger:

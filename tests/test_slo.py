@@ -36,6 +36,8 @@ from reviewapp.tally import Tally
 from .conftest import Clock
 from .page import Page
 
+pytestmark = pytest.mark.both
+
 GOAL = Objectives(availability=0.999, latency=0.1, latency_share=0.99)
 
 

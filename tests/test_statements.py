@@ -69,7 +69,7 @@ def test_each_thread_asks_for_itself_and_lets_go_when_it_ends(store: Store) -> N
     for thread in threads:
         thread.join()
     assert found == [("now", 1)] * 400
-    assert len(store._lookups._open) == 0
+    assert len(store.database.lookups._open) == 0
 
 
 def test_a_child_leaves_the_connections_of_its_parent_alone(store: Store) -> None:
@@ -78,8 +78,8 @@ def test_a_child_leaves_the_connections_of_its_parent_alone(store: Store) -> Non
     child = os.fork()
     if child == 0:
         try:
-            none = len(store._lookups._open) == 0
-            ok = none and store.lookup(NUMBERS, id=1) == ("parent", 1) and len(store._lookups._open) == 1
+            none = len(store.database.lookups._open) == 0
+            ok = none and store.lookup(NUMBERS, id=1) == ("parent", 1) and len(store.database.lookups._open) == 1
             os._exit(0 if ok else 1)
         except BaseException:
             os._exit(2)
@@ -117,7 +117,7 @@ def test_values_are_written_as_sqlalchemy_writes_them(store: Store) -> None:
     names = [column.name for column in predictions.c if column.name != "seq"]
     row = {
         **dict.fromkeys(names, "x"), "release_version": 3, "input": {"größe": 0.1, "n": None}, "output": [1],
-        "label": None, "reasons": [], "warnings": None, "comparison": None, "explanation": {}, "audit": True,
+        "label": None, "reasons": [], "warnings": [None], "comparison": None, "explanation": {}, "audit": True,
         "doubt": 1, "salt": b"x", "seal": b"y",
     }  # fmt: skip
     made = Statement(insert(predictions).values({name: bindparam(name) for name in names}), store.engine.dialect)

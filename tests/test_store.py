@@ -20,15 +20,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from pysqlite3 import dbapi2
-from sqlalchemy import Connection, Engine, bindparam, create_engine, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event, func, insert, make_url, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from reviewapp import schema
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import StoreBusy, StoreError, StoreFull
 from reviewapp.ledgerfile import CURRENT, flaws, look
 from reviewapp.registry import Registry
+from reviewapp.sqlite import SqliteFile
 from reviewapp.statements import statement
-from reviewapp.store import Store, _one_process_at_a_time, _translated, _upgrade
+from reviewapp.store import Store
 from reviewapp.tables import metadata, predictions, probe, queue, tokens
 
 
@@ -172,8 +174,10 @@ def test_a_foreign_database_is_left_alone(tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("url", ["nonsense", "sqlite://", "sqlite:///:memory:", "postgresql+psycopg://localhost/x"])
-def test_a_url_that_names_no_sqlite_file_is_refused(url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite://", "sqlite:///:memory:", "mysql://localhost/x", "postgresql+psycopg://localhost"]
+)
+def test_a_url_that_names_no_database_is_refused(url: str) -> None:
     with pytest.raises(StoreError, match="REVIEWAPP_DATABASE_URL"):
         Store(url)
 
@@ -254,8 +258,10 @@ def test_rows_appended_in_one_call_are_there_all_or_none(store: Store) -> None:
 
 def test_appending_has_the_durable_settings(store: Store) -> None:
     append(store, (1, "a"))
-    assert store._appends._kept is not None
-    asked = [store._appends._kept.execute(f"PRAGMA {name}").fetchone() for name in ("synchronous", "foreign_keys")]
+    assert store.database.appends._kept is not None
+    asked = [
+        store.database.appends._kept.execute(f"PRAGMA {name}").fetchone() for name in ("synchronous", "foreign_keys")
+    ]
     assert asked == [(2,), (1,)]
 
 
@@ -282,7 +288,7 @@ def test_a_child_appends_on_a_connection_of_its_own(store: Store) -> None:
     child = os.fork()
     if child == 0:
         try:
-            none = store._appends._kept is None
+            none = store.database.appends._kept is None
             append(store, (2, "child"))
             os._exit(0 if none else 1)
         except BaseException:
@@ -331,7 +337,7 @@ def test_waiting_to_write_leaves_the_settings_of_a_connection_as_they_were(store
 
 WRITE = """
 import sys
-from reviewapp.store import Store, _one_process_at_a_time, _translated, _upgrade
+from reviewapp.store import Store
 with Store(sys.argv[1]).writing() as connection:
     connection.exec_driver_sql("INSERT INTO probe (id, written_at) VALUES (1, 'half')")
     print("writing", flush=True)
@@ -383,11 +389,17 @@ def test_a_full_disk_is_said_and_over_when_there_is_room(store: Store) -> None:
         (14, StoreBusy, "cannot be opened"),  # CANTOPEN
     ],
 )
-def test_each_failure_says_what_would_help_and_when_to_ask_again(code: int, kind: type[Exception], says: str) -> None:
+def test_each_failure_says_what_would_help_and_when_to_ask_again(
+    store: Store, code: int, kind: type[Exception], says: str
+) -> None:
     failure = dbapi2.OperationalError("whatever SQLite says")
     failure.sqlite_errorcode = code
-    with pytest.raises(kind, match=says) as told, _translated():
+
+    def failing() -> None:
         raise OperationalError("INSERT", None, failure)
+
+    with pytest.raises(kind, match=says) as told, store.reading():
+        failing()
     assert told.value.retry_after >= 1  # type: ignore[attr-defined]
 
 
@@ -515,12 +527,15 @@ def test_the_log_that_a_long_reader_let_grow_is_cut_when_it_ends(store: Store) -
 
 
 def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="folder cannot be opened"), _one_process_at_a_time(tmp_path / "none"):
+    with (
+        pytest.raises(StoreError, match="folder cannot be opened"),
+        SqliteFile(make_url(f"sqlite:///{tmp_path}/none/file")).one_process_at_a_time(),
+    ):
         raise AssertionError
 
 
 def test_who_finds_no_connection_free_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reviewapp.store.POOL", 1)
+    monkeypatch.setattr("reviewapp.sqlite.POOL", 1)
     small = Store(str(store.url), patience=0.1)
     with small.reading():
         with pytest.raises(StoreBusy, match="No connection") as told, small.reading():
@@ -531,14 +546,14 @@ def test_who_finds_no_connection_free_is_told_so(store: Store, monkeypatch: pyte
 
 
 def test_a_library_with_the_bug_is_refused(new_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reviewapp.store.FIXED_SQLITE", (99, 0, 0))
+    monkeypatch.setattr("reviewapp.sqlite.FIXED_SQLITE", (99, 0, 0))
     with pytest.raises(StoreError, match="WAL-reset bug"):
         new_store.check_writable("now")
 
 
 def test_what_another_process_has_brought_up_to_date_is_left_as_it_is(store: Store) -> None:
     with store.writing() as connection:
-        _upgrade(connection, only_check=False)
+        schema.upgrade(connection, only_check=False)
     append(store, (1, "a"))
 
 
@@ -557,11 +572,11 @@ def test_what_a_child_does_at_its_start_leaves_it_a_store_of_its_own(store: Stor
     new_store._forget_parent()
     append(store, (1, "a"))
     assert store.lookup(select(probe.c.written_at)) == ("a",)
-    kept, engine = store._appends._kept, store.engine
+    kept, engine = store.database.appends._kept, store.engine
     store._forget_parent()
-    assert (store._appends._kept, store.engine) == (None, engine)
+    assert (store.database.appends._kept, store.engine) == (None, engine)
     append(store, (2, "b"))
-    assert store._appends._kept is not kept
+    assert store.database.appends._kept is not kept
     assert numbers(store) == [(1, "a"), (2, "b")]
 
 

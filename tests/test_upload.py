@@ -32,6 +32,8 @@ from .small import small_release
 from .test_bulk import HEADER, ROW, StumblesAt41
 from .test_pages import HOSTILE, OneRelease, Same
 
+pytestmark = pytest.mark.both
+
 Table = list[dict[str, str]]
 
 NOT_UTF8 = "Line 1: this is not UTF-8; save the file as CSV in UTF-8 (in Excel: CSV UTF-8)."
@@ -605,6 +607,7 @@ def test_no_cell_is_written_that_a_spreadsheet_runs(page: FlaskClient, example: 
 # ---- speed ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 def test_every_page_finds_its_rows_by_an_index(page: FlaskClient, parts: Parts, file: Callable[..., str]) -> None:
     address = send_file(page, file(4, fax=[1])).headers["Location"]
     asked: list[tuple[str, Any]] = []

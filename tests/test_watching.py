@@ -27,6 +27,8 @@ from reviewapp.tables import predictions, release_events, verdicts
 
 from .verdicts import judge
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def acts(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:

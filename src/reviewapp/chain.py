@@ -10,20 +10,21 @@ read by who has the turn to write, and each further call of the driver would hol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Table, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, Result, Table, bindparam, func, insert, select, text, update
 
 from .tables import links, predictions, purges, release_events, verdicts
 
 BEGIN = bytes(32)  # the hash before the first link
 SALT = 16  # bytes
 AT_A_TIME = 1000  # rows that are in memory
+NOTHING: Mapping[str, Any] = {}
 
 Row = Sequence[Any]
 
@@ -107,7 +108,8 @@ def append_link(connection: Connection, what: str, after: int, *, later: bool = 
     last = connection.scalar(select(func.max(kind.table.c.seq))) or 0
     if last == after:
         return
-    sealed = digest_of(kind.entry(row) for _, *row in raw_rows(connection, what, "WHERE t.seq > ?", after, later=later))
+    rows = raw_rows(connection, what, "WHERE t.seq > :after", {"after": after}, later=later)
+    sealed = digest_of(kind.entry(row) for _, *row in rows)
     if "seal" in kind.table.c:
         connection.execute(update(kind.table).where(kind.table.c.seq == last).values(seal=sealed))
     newest = connection.scalar(select(links.c.hash).order_by(links.c.seq.desc()).limit(1))
@@ -115,17 +117,23 @@ def append_link(connection: Connection, what: str, after: int, *, later: bool = 
     connection.execute(insert(links).values(what=what, last=last, seal=sealed, hash=hash_))
 
 
-def raw_rows(connection: Connection, what: str, where: str = "", *values: Any, later: bool = True) -> Iterable[Row]:
+def raw_rows(
+    connection: Connection, what: str, where: str = "", values: Mapping[str, Any] = NOTHING, *, later: bool = True
+) -> Result[*tuple[Any, ...]]:
     """Return (number, *columns of the kind) of rows in their order, as `in_order` does."""
     kind = KINDS[what]
     columns = ", ".join(f't."{name}"' if later or name not in kind.later else "NULL" for name in kind.columns)
     query = f"SELECT t.seq, {columns} FROM {what} AS t {where} ORDER BY t.seq"  # noqa: S608 (names of our own)
-    return in_order(connection, query, *values)
+    return in_order(connection, query, values)
 
 
-def in_order(connection: Connection, query: str, *values: Any) -> Iterable[Row]:
+def in_order(connection: Connection, query: str, values: Mapping[str, Any] = NOTHING) -> Result[*tuple[Any, ...]]:
     """Return rows as the driver has them, few of them in memory."""
-    return connection.exec_driver_sql(query, values).yield_per(AT_A_TIME)
+    lists: list[BindParameter[Any]] = [
+        bindparam(name, expanding=True) for name, value in values.items() if isinstance(value, Sequence)
+    ]
+    asked = text(query).bindparams(*lists)
+    return connection.execute(asked, values, execution_options={"yield_per": AT_A_TIME})
 
 
 def purged_entry(what: str, seq: int, digest: bytes) -> bytes:

@@ -90,7 +90,7 @@ class Settings:
 
     instance: Path = _row(None, Path, "`instance/`", "Folder of the database, the releases and the secrets.")
     database_url: str = _row(
-        "", str, "SQLite in the instance folder", "URL of the ledger; this version takes `sqlite:///…` only.",
+        "", str, "SQLite in the instance folder", "URL of the ledger: `sqlite:////path/to/file` or `postgresql+psycopg://user@host/name`.",
         secret=True,
     )  # fmt: skip
     releases: Path | str = _row(

@@ -15,8 +15,10 @@
 3 explain prediction adapter             answering: the one module that both doors call
 3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
 3 bulk                                   whole files: each row a request of its own
-3 tables chain statements store desk     keeping: predictions, what waits, what was said of them,
-  reviews blocks keylocks ledger         the live release, who may do what, files sent on a page; the chain over it,
+3 columns sqlwords tables chain schema   keeping: what SQLite and PostgreSQL have in common and what they do not,
+  statements keylocks sqlite postgres
+  store desk reviews blocks ledger       predictions, what waits, what was said of them, the live release, who may do
+                                         what, files sent on a page; the chain over it,
   releaselog registry rounds attempts    what is done every so often; whether it is whole, and what was asked erased
   accounts uploads intact purging
 3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file

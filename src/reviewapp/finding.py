@@ -18,10 +18,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from .errors import Flaw, InvalidInput
 from .search import SCANNED, match
+from .sqlwords import POSTGRESQL
 
 _TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z"
 CURSOR = f"[a-z](([0-9a-f]{{16}}|{_TIME})_)?[0-9]{{1,18}}"  # callers hand it back as it is; what it says is ours
@@ -52,7 +53,7 @@ class _Way:
 
     source: str
     seq: str
-    condition: str = "1"
+    condition: str = "true"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,14 @@ _MATCHES = "words MATCH :q"
 _MENTIONS = r"""{seq} > (SELECT max(seq) FROM predictions) - :scanned AND EXISTS (
  SELECT 1 FROM predictions AS p WHERE p.seq = {seq} AND (p.label LIKE :q ESCAPE '\' OR p.reference LIKE :q ESCAPE '\'
  OR EXISTS (SELECT 1 FROM json_each(p.input) AS m WHERE CAST(m.value AS TEXT) LIKE :q ESCAPE '\')))"""
+
+# What PostgreSQL says in other words, or, as it counts rows, need not be told.
+_IN_POSTGRESQL = [
+    (re.compile(r" INDEXED BY \w+"), ""),
+    (re.compile(r"\bLIKE\b"), "ILIKE"),
+    (re.compile(re.escape("json_each(p.input) AS m")), "json_each_text(p.input::json) AS m"),
+    (re.compile(re.escape(_MATCHES)), "words.text @@ CAST(:q AS tsquery)"),
+]
 
 _LIKE, _ESCAPED = re.compile(r"[%_\\]"), r"\\\g<0>"
 
@@ -111,9 +120,17 @@ def find(
         conditions.append(f"({', '.join(keys)}) {'<' if order.down else '>'} ({place})")
     by = ", ".join(f"{key} {'DESC' if order.down else 'ASC'}" for key in keys)
     query = f"SELECT {', '.join(keys)} FROM {way.source} WHERE {' AND '.join(conditions)} ORDER BY {by} LIMIT :limit"  # noqa: S608 (names of our own)
-    rows = connection.execute(text(query), values).all()
+    rows = connection.execute(_said(connection, query), values).all()
     following = _written(order, tuple(rows[limit - 1])) if len(rows) > limit else None
     return [row[-1] for row in rows[:limit]], following
+
+
+def _said(connection: Connection, query: str) -> TextClause:
+    """Return a query as the database takes it."""
+    if connection.dialect.name == POSTGRESQL:
+        for ours, theirs in _IN_POSTGRESQL:
+            query = ours.sub(theirs, query)
+    return text(query)
 
 
 def _order(given: Mapping[str, Any], sort: str) -> _Order:
@@ -158,7 +175,7 @@ def _filters(connection: Connection, given: Mapping[str, Any], values: dict[str,
         inside = f"+{{seq}} IN (SELECT seq FROM predictions WHERE {_IN_TIME})"  # noqa: S608 (names of our own)
         yield "time", _Filter(inside, _Way(_BY_KEY["created_at"], "w.seq", _IN_TIME))
     if "q" in given:
-        values["q"] = words = match(given["q"])
+        values["q"] = words = match(given["q"], connection.dialect)
         if words is None:
             values |= {"q": f"%{_LIKE.sub(_ESCAPED, given['q'])}%", "scanned": SCANNED}
             yield "q", _Filter(_MENTIONS)
@@ -180,7 +197,7 @@ def _digests(connection: Connection, release: str) -> list[str]:
     name, _, version = release.rpartition("/")
     if not (version.isascii() and version.isdigit() and len(version) < 10):
         return [release]
-    named = f"{_OF_ONE.format('release_name')} = :name" if "/" in release else "1"
+    named = f"{_OF_ONE.format('release_name')} = :name" if "/" in release else "true"
     query = f"{_DIGESTS} WHERE {_OF_ONE.format('release_version')} = :version AND {named}"
     return list(connection.scalars(text(query), {"name": name, "version": int(version)})) or [""]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Result
 
 from .chain import BEGIN, KINDS, Row, digest_of, in_order, link_hash, purged_entry
 from .errors import ReviewappError, UsageError
@@ -45,11 +46,15 @@ def verify(store: Store, since: str | None = None) -> Whole:
             "--since takes the newest link as an earlier run of this command printed it: 64 digits 0-9a-f."
         )
     with store.reading() as connection:
+        if not store.is_file:  # the server keeps texts and references whole
+            with closing(_Reader(connection)) as reader:
+                return reader.read(since)
         driver: Any = connection.connection.driver_connection
         taken, driver.text_factory = driver.text_factory, _as_it_is
         try:
             _check_file(connection)
-            return _Reader(connection).read(since)
+            with closing(_Reader(connection)) as reader:
+                return reader.read(since)
         finally:
             driver.text_factory = taken
 
@@ -85,11 +90,22 @@ class _Rows:
 
 class _Reader:
     def __init__(self, connection: Connection) -> None:
-        self._links = in_order(connection, "SELECT seq, what, last, seal, hash FROM links ORDER BY seq")
+        self._open: list[Result[*tuple[Any, ...]]] = []
+        self._connection = connection
+        self._links = self._all("SELECT seq, what, last, seal, hash FROM links ORDER BY seq")
         purged = "SELECT purge_seq, what, seq, digest FROM purged ORDER BY purge_seq, what, seq"
-        self._purged = _Rows(in_order(connection, purged))
-        self._rows = {what: _Rows(in_order(connection, _query(what))) for what in KINDS}
+        self._purged = _Rows(self._all(purged))
+        self._rows = {what: _Rows(self._all(_query(what))) for what in KINDS}
         self._counts = Counter(dict.fromkeys(KINDS, 0))
+
+    def _all(self, query: str) -> Result[*tuple[Any, ...]]:
+        self._open.append(in_order(self._connection, query))
+        return self._open[-1]
+
+    def close(self) -> None:
+        """Read no further."""
+        for one in self._open:
+            one.close()
 
     def read(self, since: str | None) -> Whole:
         before, n, met = BEGIN, 0, since in (None, BEGIN.hex())

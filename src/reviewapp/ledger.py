@@ -12,13 +12,14 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, RowMapping, bindparam, delete, exists, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from . import chain, desk, search
 from .blocks import Block, read_block
 from .errors import Conflict, KeyReused, NotFound, StoreBusy, StoreFull
 from .finding import SORTS, find
 from .joining import Joined
-from .keylocks import KeyLocks
+from .keylocks import under_way
 from .prediction import Answered, Call, IdempotencyKey, Prediction, Verdict, doubt, timestamp, utcnow
 from .release import ReleaseId
 from .reviews import Judged, Reader, Reviews
@@ -63,7 +64,7 @@ class Ledger:
         self._clock = clock
         self._committed = committed
         self._reader = Reader()
-        self._locks = KeyLocks(f"{store.path}.locks")
+        self._locks = store.key_locks()
         self._keep = Joined(
             self._keep_all,
             store.turn,
@@ -119,15 +120,18 @@ class Ledger:
     def _remember(self, connection: Connection, key: IdempotencyKey, made: Sequence[Prediction]) -> None:
         now = self._clock()
         connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < timestamp(now - KEY_LIFE)))
-        connection.execute(
-            insert(idempotency_keys).values(
-                client=key.client,
-                key=key.key,
-                fingerprint=key.fingerprint,
-                prediction_ids=[prediction.id for prediction in made],
-                created_at=timestamp(now),
+        try:
+            connection.execute(
+                insert(idempotency_keys).values(
+                    client=key.client,
+                    key=key.key,
+                    fingerprint=key.fingerprint,
+                    prediction_ids=[prediction.id for prediction in made],
+                    created_at=timestamp(now),
+                )
             )
-        )
+        except IntegrityError:  # whoever held the key lost it (their connection broke), and somebody else was faster
+            raise under_way() from None
 
     def add_verdict(
         self,
@@ -228,7 +232,7 @@ class Ledger:
 
     def _prepare(self, filters: Mapping[str, Any]) -> None:
         words = filters.get("q")
-        if words is not None and search.match(words) is not None:
+        if words is not None and search.match(words, self._store.engine.dialect) is not None:
             search.catch_up(self._store)
 
     def tasks(self) -> set[str]:
@@ -305,7 +309,7 @@ _PLAIN = {
     "reasons", "warnings", "comparison", "explanation", "audit",
 }  # fmt: skip
 _CHAINED = chain.KINDS["predictions"]
-_KEEP = insert(predictions).values({name: bindparam(name) for name in (*_CHAINED.columns, "seal")})
+_KEEP = insert(predictions).inline().values({name: bindparam(name) for name in (*_CHAINED.columns, "seal")})
 
 
 def _as_row(prediction: Prediction) -> tuple[Any, ...]:

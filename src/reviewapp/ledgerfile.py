@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from pysqlite3 import dbapi2
 
 from .errors import StoreBusy, StoreError, StoreFull
+from .schema import revisions
 from .store import BUSY_SECONDS
 
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database that is in use
@@ -38,14 +37,6 @@ class LedgerFile:
         """Its bytes on disk, with what SQLite keeps beside it."""
         files = [self.path, *(Path(f"{self.path}{suffix}") for suffix in BESIDE)]
         return sum(file.stat().st_size for file in files if file.exists())
-
-
-def revisions() -> list[str]:
-    """Return the versions of the schema that this version knows, oldest first."""
-    config = Config()
-    config.set_main_option("script_location", "reviewapp:migrations")
-    steps = ScriptDirectory.from_config(config).walk_revisions()
-    return [step.revision for step in steps][::-1]
 
 
 @contextmanager

@@ -13,31 +13,45 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-import orjson
-from sqlalchemy import ColumnElement, Connection, Table, exists, func, insert, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)  # fmt: skip
 
 from . import search
 from .chain import KINDS, digest_of, linked, purged_entry, raw_rows
 from .errors import NotFound, ReviewappError, UsageError
 from .prediction import timestamp, utcnow
+from .sqlwords import POSTGRESQL
 from .store import Store
-from .tables import predictions, purged, purges, uploads, verdicts
+from .tables import predictions, purged, purges, upload_rows, uploads, verdicts
 
 AT_A_TIME = 500
-_LISTED = "IN (SELECT value FROM json_each(?))"
 _NOTED = exists().where(verdicts.c.prediction_seq == predictions.c.seq, verdicts.c.note.is_not(None))
 _ERASED = exists().where(purged.c.what == "predictions", purged.c.seq == predictions.c.seq)
+_EMPTY = select(predictions.c.id).where(predictions.c.input.is_(None))
 # What holds a request beside the ledger's own tables: of erased predictions, and of rows that none answered.
-_ANSWERED = (
-    "UPDATE upload_rows SET cells = '[]' WHERE cells <> '[]'"
-    " AND prediction_id IN (SELECT id FROM predictions WHERE input IS NULL)"
-)
-_REFUSED = (
-    "UPDATE upload_rows SET cells = '[]', problem = 'erased' WHERE cells <> '[]' AND prediction_id IS NULL"
-    " AND upload_id IN (SELECT value FROM json_each(?))"
-)
+_FILLED = cast(upload_rows.c.cells, Text) != "[]"
+_ANSWERED = update(upload_rows).where(_FILLED, upload_rows.c.prediction_id.in_(_EMPTY)).values(cells=[])
+_REFUSED = update(upload_rows).where(_FILLED, upload_rows.c.prediction_id.is_(None)).values(cells=[], problem="erased")
+_ANSWERS = {
+    "sqlite": "SELECT value FROM json_each(prediction_ids)",
+    POSTGRESQL: "SELECT value FROM json_array_elements_text(prediction_ids::json)",
+}
 _RETRIES = (
-    "DELETE FROM idempotency_keys WHERE EXISTS (SELECT 1 FROM json_each(prediction_ids) AS one"
+    "DELETE FROM idempotency_keys WHERE EXISTS (SELECT 1 FROM ({}) AS one"
     " JOIN predictions AS p ON p.id = one.value WHERE p.input IS NULL)"
 )
 # An index that is only changed may keep, between its entries, a copy of one that was moved; made anew it has none.
@@ -99,13 +113,15 @@ class Purge:
         while erased := self._some():
             done += erased
         with self._store.writing() as connection:
-            uploaded = [] if self._selection.ids else self._uploads(connection)
-            connection.exec_driver_sql(_ANSWERED)
-            connection.exec_driver_sql(_REFUSED, (_listed(uploaded),))
-            connection.exec_driver_sql(_RETRIES)
-            connection.exec_driver_sql(_REFERENCES)
+            connection.execute(_ANSWERED)
+            if not self._selection.ids:
+                uploaded = select(uploads.c.id).where(*self._selection.of(uploads))
+                connection.execute(_REFUSED.where(upload_rows.c.upload_id.in_(uploaded)))
+            connection.execute(text(_RETRIES.format(_ANSWERS[connection.dialect.name])))
+            if self._store.is_file:
+                connection.execute(text(_REFERENCES))
         search.tidy(self._store)
-        if not self._store.empty_log():
+        if not self._store.tidy():
             raise ReviewappError(
                 f"{done:,} predictions were erased, but somebody reads an older state of the ledger, so that its log "
                 "holds it still; run this again."
@@ -114,9 +130,6 @@ class Purge:
 
     def _left(self, what: Any) -> Any:
         return select(what).select_from(predictions).where(*self._selection.of(predictions), or_(~_ERASED, _NOTED))
-
-    def _uploads(self, connection: Connection) -> list[str]:
-        return list(connection.scalars(select(uploads.c.id).where(*self._selection.of(uploads))))
 
     def _some(self) -> int:
         """Erase AT_A_TIME predictions in one commit; return how many there were."""
@@ -147,16 +160,15 @@ class Purge:
 
 def _emptied(connection: Connection, what: str, numbers: Sequence[int]) -> Iterator[tuple[str, int, bytes]]:
     """Empty rows of a table; yield each with the digest that stays, in the order of their numbers."""
-    kind, listed = KINDS[what], _listed(numbers)
+    kind = KINDS[what]
+    if not numbers:
+        return
     found = [
         (what, number, kind.digest(row))
-        for number, *row in raw_rows(connection, what, f"WHERE t.seq {_LISTED}", listed)
+        for number, *row in raw_rows(connection, what, "WHERE t.seq IN :numbers", {"numbers": numbers})
     ]
-    names = ", ".join(f'"{name}" = ?' for name in kind.emptied)
-    erase = f"UPDATE {what} SET {names}, salt = NULL WHERE seq {_LISTED}"  # noqa: S608 (names of our own)
-    connection.exec_driver_sql(erase, (*kind.emptied.values(), listed))
+    names = ", ".join(f'"{name}" = :{name}' for name in kind.emptied)
+    erase = f"UPDATE {what} SET {names}, salt = NULL WHERE seq IN :numbers"  # noqa: S608 (names of our own)
+    listed: BindParameter[Any] = bindparam("numbers", expanding=True)
+    connection.execute(text(erase).bindparams(listed), {**kind.emptied, "numbers": numbers})
     yield from found
-
-
-def _listed(values: Sequence[Any]) -> str:
-    return orjson.dumps(values).decode()

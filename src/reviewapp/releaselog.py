@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, literal, select
 
 from .release import ReleaseId
+from .sqlwords import member
 from .tables import predictions, release_events
 
 BUILT, PROMOTED, ROLLED_BACK = "built", "promoted", "rolled_back"
@@ -115,7 +116,7 @@ def standing(connection: Connection) -> Standing | None:
 
 _LAST_FIRING = (
     select(release_events.c.created_at)
-    .where(func.json_extract(release_events.c.figures, "$.release.digest") == bindparam("digest"))
+    .where(member(release_events.c.figures, "release", "digest") == bindparam("digest"))
     .order_by(release_events.c.seq.desc())
     .limit(1)
 )

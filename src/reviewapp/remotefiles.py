@@ -58,7 +58,7 @@ class RemoteFiles:
         self._asked(lambda fs: fs.rm_file(self._path(*path)))
 
     def rename(self, name: str, *path: str | int) -> None:
-        """Move the files of a folder to another one in the same place; of folders not every store has more than names."""
+        """Move the files of a folder to another one beside it; of folders, not every store has more than names."""
         old, new = self._path(*path), self._path(*path[:-1], name)
         self._asked(lambda fs: fs.makedirs(new, exist_ok=True))
         for file in sorted(self.names(*path)):

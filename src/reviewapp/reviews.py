@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Integer, case, func, literal_column, select, type_coerce
+from sqlalchemy import Connection, Integer, case, func, select, type_coerce
 
 from .prediction import DECISIONS, Verdict
 from .release import ReleaseId
+from .sqlwords import member, number, unsought
 from .tables import predictions, verdicts
 
 
@@ -222,12 +223,12 @@ def _counts(release: ReleaseId, after: int) -> Any:
 def _verdicts(release: ReleaseId, after: int) -> Any:
     """The verdicts on a release's predictions that came after the verdict of a number, in the order they were given.
 
-    The plus keeps SQLite from starting at the release's predictions, of which there are many more than verdicts.
+    SQLite must not start at the release's predictions, of which there are many more than verdicts.
     """
     kept, given = predictions.c, verdicts.c
-    of_release = literal_column("+predictions.release_digest") == release.digest
-    low, high = (case((kept.label.is_(None), func.json_extract(kept.output, f"$.{name}"))) for name in ("low", "high"))
-    beside = case((kept.option == "baseline", func.json_extract(kept.comparison, "$.output")))
+    of_release = unsought(kept.release_digest) == release.digest
+    low, high = (case((kept.label.is_(None), number(kept.output, name))) for name in ("low", "high"))
+    beside = case((kept.option == "baseline", member(kept.comparison, "output")))
     return (
         select(
             kept.seq, kept.id, kept.label, low, high, kept.audit, kept.decision, kept.client, kept.option, beside,

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, delete, func, insert, select, true, update
 from .counters import BOUNDS, Counters, Served
 from .prediction import utcnow
 from .rounds import Rounds
+from .sqlwords import numbers
 from .store import Store
 from .tables import minutes, rounds
 from .tally import Tally
@@ -115,12 +116,12 @@ def _add_to(connection: Connection, when: str, came: Served) -> None:
 def _served_since(connection: Connection, first: str) -> Served:
     of = minutes.c
     sums = [func.coalesce(func.sum(one), 0) for one in (of.requests, of.failures, of.rejected, of.slow)]
-    one = func.json_each(of.latency).table_valued("key", "value")
-    by_bound = select(one.c.key, func.sum(one.c.value)).select_from(minutes.join(one, true())).where(of.minute >= first)
-    counts = {bound: n for bound, n in connection.execute(by_bound.group_by(one.c.key))}  # noqa: C416 (rows)
+    each, bound, n = numbers(of.latency, connection.dialect)
+    by_bound = select(bound, func.sum(n)).select_from(minutes.join(each, true())).where(of.minute >= first)
+    counts = {int(bound): int(n) for bound, n in connection.execute(by_bound.group_by(bound))}
     latency = [counts.get(i, 0) for i in range(len(Served().latency))]
     requests, failures, rejected, slow = connection.execute(select(*sums).where(of.minute >= first)).one()
-    return Served(requests, failures, rejected, slow, tuple(latency))
+    return Served(int(requests), int(failures), int(rejected), int(slow), tuple(latency))
 
 
 def came_since(now: Served, before: Served | None) -> Served:

@@ -61,15 +61,20 @@ class Statement:
         Many at once: each insert into a table with a trigger begins a transaction within the transaction.
         """
         driver: Any = connection.connection.driver_connection
+        many = getattr(driver, "executemany", None)
         try:
             for first in range(0, len(rows), AT_ONCE):
                 some = rows[first : first + AT_ONCE]
-                driver.executemany(self.of_rows(len(some)), [_flat(some)])
+                if many is None:  # the driver of PostgreSQL
+                    driver.execute(self.of_rows(len(some)), flat(some))
+                else:
+                    many(self.of_rows(len(some)), [flat(some)])
         except Exception as error:
             raise wrapped(self.sql, error, connection.dialect) from error
 
 
-def _flat(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+def flat(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return the values of rows, one after the other."""
     return tuple(chain.from_iterable(rows))
 
 
@@ -152,7 +157,7 @@ class Appends:
 
         Raises SQLAlchemy's errors.
         """
-        sql, values = made.of_rows(len(rows)), [_flat(rows)]
+        sql, values = made.of_rows(len(rows)), [flat(rows)]
         try:
             if self._kept is None:
                 kept = _Kept(engine)

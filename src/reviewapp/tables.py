@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
-    JSON,
-    Boolean,
     Column,
     Float,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
-    Text,
     UniqueConstraint,
-    false,
     text,
 )
+
+from .columns import Boolean, Integer, Json, String, Text
 
 metadata = MetaData(
     naming_convention={
@@ -28,6 +26,12 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def _only(rows: str) -> dict[str, Any]:
+    """Return the options of an index that has only some rows, for each kind of database."""
+    return {f"{dialect}_where": text(rows) for dialect in ("sqlite", "postgresql")}
+
 
 predictions = Table(
     "predictions",
@@ -43,24 +47,24 @@ predictions = Table(
     Column("client", Text, nullable=False),
     Column("request_id", String(128), nullable=False),
     Column("reference", Text),
-    Column("input", JSON(none_as_null=True)),
-    Column("output", JSON, nullable=False),
+    Column("input", Json),
+    Column("output", Json, nullable=False),
     Column("label", Text),
     Column("decision", String(16), nullable=False),
-    Column("reasons", JSON, nullable=False),
-    Column("warnings", JSON, nullable=False),
-    Column("comparison", JSON(none_as_null=True)),
-    Column("explanation", JSON(none_as_null=True)),
-    Column("audit", Boolean, nullable=False, server_default=false()),
+    Column("reasons", Json, nullable=False),
+    Column("warnings", Json, nullable=False),
+    Column("comparison", Json),
+    Column("explanation", Json),
+    Column("audit", Boolean, nullable=False, server_default=text("0")),
     Column("doubt", Float),  # how far the answer is from being sure: 1 - confidence, or the width of the interval
     Column("salt", LargeBinary),  # random: it makes the digest that stays of an erased request useless for guessing
     Column("seal", LargeBinary),  # of the last row of each commit: over all of its rows (chain.py)
     # what History filters and sorts by; each ends with the row's own number, which is the order of the pages
     *(Index(None, name, "seq") for name in ("label", "decision", "source", "doubt")),
     # each row writes to each index, so those of what hardly any row has leave the others out
-    Index(None, "reference", "seq", sqlite_where=text("reference IS NOT NULL")),
-    Index(None, "option", "seq", sqlite_where=text("option = 'baseline'")),
-    Index(None, "audit", "seq", sqlite_where=text("audit = 1")),
+    Index(None, "reference", "seq", **_only("reference IS NOT NULL")),
+    Index(None, "option", "seq", **_only("option = 'baseline'")),
+    Index(None, "audit", "seq", **_only("audit = 1")),
     Index(None, "created_at", "seq"),
     Index(None, "release_digest", "seq", "decision", "audit"),  # monitoring counts in the index alone
 )
@@ -73,11 +77,11 @@ verdicts = Table(
     Column("verdict", String(16), nullable=False),
     Column("label", Text),
     Column("value", Float),
-    Column("reasons", JSON, nullable=False),
+    Column("reasons", Json, nullable=False),
     Column("note", Text),
     Column("author", Text, nullable=False),
     Column("created_at", String(24), nullable=False),
-    Column("blind", Boolean, nullable=False, server_default=false()),  # given before the options were seen
+    Column("blind", Boolean, nullable=False, server_default=text("0")),  # given before the options were seen
     Column("salt", LargeBinary),
     Index(None, "prediction_seq", "seq"),
     Index(None, "verdict", "prediction_seq"),
@@ -97,7 +101,7 @@ queue = Table(
     Column("leased_to", Text),
     Column("leased_until", String(24)),
     Index(None, "place"),
-    Index(None, "leased_to", sqlite_where=text("leased_to IS NOT NULL")),
+    Index(None, "leased_to", **_only("leased_to IS NOT NULL")),
     Index(None, "why"),
 )
 
@@ -124,10 +128,10 @@ uploads = Table(
     Column("release_digest", String(71), nullable=False),
     Column("task", String(16), nullable=False),  # of its outcome: which columns the answers have
     Column("delimiter", String(1), nullable=False),
-    Column("header", JSON, nullable=False),
+    Column("header", Json, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("answered", Integer, nullable=False),
-    Column("summary", JSON, nullable=False),
+    Column("summary", Json, nullable=False),
     Index(None, "client", "created_at"),
     Index(None, "created_at"),
 )
@@ -138,10 +142,10 @@ upload_rows = Table(
     Column("upload_id", ForeignKey(uploads.c.id), primary_key=True),
     Column("row", Integer, primary_key=True),  # from 1 on
     Column("line", Integer, nullable=False),  # of the file, where the row begins
-    Column("cells", JSON, nullable=False),
+    Column("cells", Json, nullable=False),
     Column("prediction_id", ForeignKey(predictions.c.id)),
     Column("problem", Text),
-    Index(None, "upload_id", "row", sqlite_where=text("problem IS NOT NULL")),
+    Index(None, "upload_id", "row", **_only("problem IS NOT NULL")),
 )
 
 release_events = Table(
@@ -155,9 +159,9 @@ release_events = Table(
     Column("reason", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("created_at", String(24), nullable=False),
-    Column("breaking", Boolean, nullable=False, server_default=false()),
-    Column("differences", JSON(none_as_null=True)),
-    Column("figures", JSON(none_as_null=True)),  # of a move: the last prediction before it, and what led to it
+    Column("breaking", Boolean, nullable=False, server_default=text("0")),
+    Column("differences", Json),
+    Column("figures", Json),  # of a move: the last prediction before it, and what led to it
 )
 
 # What one process at a time does every so often: until when the last one has it for itself, and what it found.
@@ -167,7 +171,7 @@ rounds = Table(
     Column("name", String(32), primary_key=True),
     Column("until", String(24), nullable=False),
     Column("found_at", String(24)),
-    Column("found", JSON(none_as_null=True)),
+    Column("found", Json),
 )
 
 # What came in each minute, of the last month: how many requests, how many of them failed, were rejected, took too long,
@@ -180,7 +184,7 @@ minutes = Table(
     Column("failures", Integer, nullable=False),
     Column("rejected", Integer, nullable=False),
     Column("slow", Integer, nullable=False),
-    Column("latency", JSON, nullable=False),
+    Column("latency", Json, nullable=False),
 )
 
 # The chain over what is appended: one link a commit and table, with a hash over the link before. That of predictions is
@@ -203,7 +207,7 @@ purges = Table(
     Column("created_at", String(24), nullable=False),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("selection", JSON, nullable=False),
+    Column("selection", Json, nullable=False),
     Column("digest", String(64), nullable=False),  # over its rows in `purged`
 )
 
@@ -224,7 +228,7 @@ idempotency_keys = Table(
     Column("client", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("fingerprint", String(64), nullable=False),
-    Column("prediction_ids", JSON, nullable=False),
+    Column("prediction_ids", Json, nullable=False),
     Column("created_at", String(24), nullable=False),
     UniqueConstraint("client", "key"),
     Index(None, "created_at"),

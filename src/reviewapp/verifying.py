@@ -65,7 +65,7 @@ def _verify(
 def _built(settings: Settings) -> list[Identity] | None:
     """Return the releases that the ledger knows, newest first; None where there is no ledger. It is only read."""
     store = Store(settings.database_url, read_only=True)
-    if not store.path.is_file():
+    if not store.exists():
         return None
     columns = release_events.c
     query = select(columns.name, columns.version, columns.digest).where(columns.kind == "built")

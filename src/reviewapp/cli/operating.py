@@ -171,8 +171,8 @@ def purge(ids: tuple[str, ...], before: datetime | None, client: str | None, rea
     """Erase what was asked, by the ID of predictions, by day or by client; that it was answered stays."""
     selection = Selection(ids, None if before is None else before.date(), client)
     store = _parts().store
-    if not store.path.is_file():  # it would be made, and a wrong REVIEWAPP_INSTANCE not be noticed
-        raise UsageError(f"There is no ledger at {store.path}; nothing was erased.")
+    if not store.exists():  # it would be made, and a wrong REVIEWAPP_INSTANCE not be noticed
+        raise UsageError(f"There is no ledger at {store.place}; nothing was erased.")
     asked = Purge(store, selection, reason, ACTOR)
     n = asked.count() if dry_run else asked.run()
     say(f"{n:,} prediction{'s' * (n != 1)} {'would be' if dry_run else 'erased'}{' erased' * dry_run}.")

@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
 from .. import places
-from ..store import FIXED_SQLITE, POOL
+from ..sqlite import FIXED_SQLITE, POOL
 from .finding import OK, WARNING, WRONG, Case, Finding, installed
 
 BUGGY_SQLITE = (3, 7, 0)  # from here to FIXED_SQLITE

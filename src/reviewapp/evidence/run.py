@@ -193,7 +193,7 @@ def _live(settings: Settings) -> _Live | None:
     store = Store(settings.database_url, read_only=True)
     registry = Registry(releasestore.of(settings), store, ModelAdapter)
     try:
-        found = registry.live() if store.path.is_file() else None
+        found = registry.live() if store.exists() else None
     finally:
         store.close()
     return None if found is None else _Live(found, registry.folder(found))

@@ -1,0 +1,281 @@
+"""The store in PostgreSQL, which several machines may share: one writes at a time, as on SQLite.
+
+Whoever writes holds one lock of the database's own (`TURN`) until the transaction ends, because rows are numbered
+without gaps and each commit adds to the one chain. A single insert takes it by itself, in the trigger that numbers the
+row: so a prediction is recorded by one message to the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError
+
+from .errors import ReviewappError, StoreBusy, StoreError, StoreFull, UsageError
+from .schema import VERSION
+from .statements import Statement, flat, statement, wrapped
+from .tables import metadata
+
+log = logging.getLogger("reviewapp")
+OLDEST = 15  # the version of PostgreSQL
+POOL = 10  # connections of one process, and one more that holds the locks of Idempotency-Keys
+TURN = (1919252078, 1)  # the advisory lock of who writes: "reviewapp" is what another program will hardly take
+CONNECT_SECONDS = 5
+NUMBERED = ("predictions", "verdicts", "release_events", "links", "purges")  # whose `seq` has no gaps
+_FULL = "53100"
+# Classes and codes that are over by themselves: connections, resources, an operator's doing, locks, who only reads.
+_BUSY = ("08", "53", "57", "55P03", "40", "25006", "58")
+
+
+class PostgresDatabase:
+    """The database of a store (store.py) that a URL names."""
+
+    path = None
+
+    def __init__(self, url: URL) -> None:
+        self.url = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+        self.opened_before = False
+        self.lookups, self.appends, self.locks = _Lookups(), _Appends(), SessionLocks()
+
+    def engine(self, until: Callable[[], float], waits: float, *, read_only: bool) -> Engine:
+        """Return an engine that waits so many seconds.
+
+        It begins as the one that writes, unless it is one for `reading`; `until` says how long that is waited for.
+        """
+        try:
+            engine = create_engine(
+                self.url,
+                connect_args={
+                    "application_name": "reviewapp", "options": f"-c lock_timeout={waits * 1000:.0f}",
+                    "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 20_000,
+                    "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+                },
+                paramstyle="format",
+                isolation_level="READ COMMITTED",
+                execution_options={"postgresql_readonly": True} if read_only else {},
+                hide_parameters=True,
+                pool_size=POOL,
+                max_overflow=0,
+                pool_timeout=waits,
+                pool_use_lifo=True,
+            )  # fmt: skip
+        except (ModuleNotFoundError, NoSuchModuleError):
+            raise UsageError(
+                "PostgreSQL needs the driver psycopg: `pip install 'reviewapp[postgresql]'`, and a "
+                "REVIEWAPP_DATABASE_URL that begins with postgresql+psycopg://."
+            ) from None
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            if not read_only and "begin" not in connection.get_execution_options():
+                left = min(max(until() - time.monotonic(), 0.001), waits)
+                connection.exec_driver_sql(
+                    "SELECT set_config('lock_timeout', %s, true), pg_advisory_xact_lock(%s, %s)",
+                    (f"{left * 1000:.0f}", *TURN),
+                )
+
+        return engine
+
+    def reading(self, engine: Engine) -> Engine:
+        """Return the engine that begins to read: one state of the database."""
+        return engine.execution_options(begin=True, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @contextmanager
+    def one_process_at_a_time(self) -> Iterator[None]:
+        """Nothing to hold: who makes the tables has the turn to write."""
+        yield
+
+    def opened(self) -> None:
+        self.opened_before = True
+
+    def replaced(self) -> bool:
+        """Whether another database is there than the one that is open: its name always leads to what there is."""
+        return False
+
+    def make_tables(self, connection: Connection) -> None:
+        """Make the tables of this version in a database without any; raise StoreError where it is too old."""
+        found = int((connection.dialect.server_version_info or (0,))[0])
+        if found < OLDEST:
+            raise StoreError(f"This is PostgreSQL {found}; reviewapp needs {OLDEST} or newer.")
+        metadata.create_all(connection)
+        for command in commands():
+            connection.exec_driver_sql(command)
+
+    def exists(self) -> bool:
+        """Whether there is a ledger, without making one; raise StoreBusy where the database cannot be reached."""
+        engine = self.engine(time.monotonic, CONNECT_SECONDS, read_only=True)
+        try:
+            with engine.connect() as connection:
+                return connection.dialect.has_table(connection, VERSION)
+        except DBAPIError as error:
+            ours = self.as_ours(error)
+            if ours is None:
+                raise
+            raise ours from error
+        finally:
+            engine.dispose()
+
+    def size(self, engine: Callable[[], Engine]) -> int:
+        """Return how many bytes the database takes."""
+        with engine().execution_options(begin=True).connect() as connection:
+            return int(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
+
+    def tidy(self, engine: Engine) -> bool:
+        """Have the server take away the rows that were replaced; its own log and backups are kept as it is told."""
+        with engine.execution_options(isolation_level="AUTOCOMMIT", begin=True).connect() as connection:
+            for name in ("predictions", "verdicts", "words", "upload_rows", "idempotency_keys"):
+                connection.exec_driver_sql(f"VACUUM {name}")
+        return True
+
+    def as_ours(self, error: DBAPIError) -> ReviewappError | None:
+        """Return what an error of the driver means: what is full, what is busy; None where it is a mistake of ours."""
+        code = getattr(error.orig, "sqlstate", None)
+        if code == _FULL:
+            return StoreFull("The disk of the ledger is full; nothing was recorded.", retry_after=10)
+        if code is None and error.orig is not None and error.connection_invalidated is False and not _lost(error.orig):
+            return None
+        if code is None or code.startswith(_BUSY):
+            if code != "55P03":
+                log.warning("PostgreSQL: %s", str(error.orig).strip().splitlines()[0] if str(error.orig) else code)
+            return StoreBusy("The ledger cannot be reached or is locked; nothing was recorded.", retry_after=1)
+        return None
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether there is no connection, or no longer; the driver has no code for that."""
+    return any(kind.__name__ in ("OperationalError", "InterfaceError") for kind in type(error).__mro__)
+
+
+class _Lookups:
+    """Reads of one statement each, without a transaction around them."""
+
+    def __init__(self) -> None:
+        self._engine: tuple[Engine, Engine] | None = None
+
+    def first(self, engine: Engine, clause: Select[Any], values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return the first row as the driver gives it, or None; raises SQLAlchemy's errors."""
+        asked = statement(clause, engine.dialect)
+        if self._engine is None or self._engine[0] is not engine:
+            self._engine = engine, _alone(engine)
+        with self._engine[1].connect() as connection:
+            row = connection.exec_driver_sql(asked.sql, asked.values(values)).first()
+        return None if row is None else tuple(row)
+
+    def forget_parent(self) -> None:
+        self._engine = None
+
+    forget = close = forget_parent
+
+
+class _Appends:
+    """Inserts that are a transaction each: one message, durable when it is answered, all rows or none."""
+
+    def insert(self, engine: Engine, made: Statement, rows: Sequence[tuple[Any, ...]], until: float) -> None:
+        """Insert AT_ONCE rows at most; the connection's own settings say how long who writes is waited for."""
+        with _alone(engine).connect() as connection:
+            connection.exec_driver_sql(made.of_rows(len(rows)), flat(rows))
+
+    def forget_parent(self) -> None:
+        """There is nothing of its own to forget."""
+
+    close = forget_parent
+
+
+def _alone(engine: Engine) -> Engine:
+    """Return the engine whose statements are a transaction each."""
+    return engine.execution_options(begin=True, isolation_level="AUTOCOMMIT")
+
+
+class SessionLocks:
+    """Locks of one session of the server, which holds them for all threads of a process."""
+
+    def __init__(self) -> None:
+        self._session: Any = None
+        self._parents: list[Any] = []  # kept, for it must not even be closed
+        self._lock = threading.Lock()
+
+    def forget_parent(self) -> None:
+        self._parents.append(self._session)
+        self._session, self._lock = None, threading.Lock()
+
+    def close(self) -> None:
+        """Close the session, and so let go of all; the next lock opens a new one."""
+        session, self._session = self._session, None
+        if session is not None:
+            session[1].close()
+
+    def take(self, number: int, engine: Callable[[], Engine]) -> bool:
+        return bool(self._ask(engine(), "SELECT pg_try_advisory_lock(%s)", number))
+
+    def give(self, number: int, engine: Callable[[], Engine]) -> None:
+        try:
+            self._ask(engine(), "SELECT pg_advisory_unlock(%s)", number)
+        except StoreBusy:
+            log.warning("The session of the locks was lost; the server lets go of them by itself.")
+
+    def _ask(self, engine: Engine, sql: str, number: int) -> Any:
+        with self._lock:
+            try:
+                if self._session is None:
+                    opened = engine.raw_connection()
+                    session: Any = opened.driver_connection
+                    opened.detach()
+                    session.autocommit = True
+                    self._session = opened, session
+                return self._session[1].execute(sql, (number,)).fetchone()[0]
+            except Exception as error:
+                self.close()
+                raise StoreBusy("The ledger cannot be reached; nothing was recorded.", retry_after=1) from wrapped(
+                    sql, error, engine.dialect
+                )
+
+
+def commands() -> list[str]:
+    """Return the SQL of what only PostgreSQL has: numbers without gaps, the chain, the queue, the words."""
+    return [
+        *(one for table in NUMBERED for one in _numbering(table)),
+        _LINK,
+        "CREATE TRIGGER predictions_link AFTER INSERT ON predictions FOR EACH ROW WHEN (NEW.seal IS NOT NULL)"
+        " EXECUTE FUNCTION predictions_link()",
+        _WAIT,
+        "CREATE TRIGGER predictions_wait AFTER INSERT ON predictions FOR EACH ROW"
+        " WHEN (NEW.decision = 'review' OR NEW.audit = 1) EXECUTE FUNCTION predictions_wait()",
+        "CREATE TABLE words (rowid bigint PRIMARY KEY, text tsvector NOT NULL)",
+        "CREATE INDEX ix_words_text ON words USING gin (text)",
+    ]
+
+
+def _numbering(table: str) -> list[str]:
+    return [
+        f"""CREATE FUNCTION {table}_number() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock({TURN[0]}, {TURN[1]});
+            NEW.seq := (SELECT coalesce(max(seq), 0) + 1 FROM {table});
+            RETURN NEW;
+        END $$""",  # noqa: S608 (names of our own)
+        f"CREATE TRIGGER {table}_number BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_number()",
+        f"ALTER TABLE {table} ALTER COLUMN seq DROP DEFAULT",
+        f"DROP SEQUENCE {table}_seq_seq",
+    ]
+
+
+# The hash that chain.link_hash makes.
+_LINK = """CREATE FUNCTION predictions_link() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO links (what, last, seal, hash) VALUES ('predictions', NEW.seq, NEW.seal, sha256(
+        coalesce((SELECT hash FROM links ORDER BY seq DESC LIMIT 1), decode(repeat('00', 32), 'hex'))
+        || NEW.seal || convert_to('["predictions",' || NEW.seq || ']', 'UTF8')));
+    RETURN NULL;
+END $$"""
+_WAIT = """CREATE FUNCTION predictions_wait() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO queue (prediction_id, why, place) VALUES (NEW.id, coalesce(NEW.reasons::json ->> 0, 'audit'),
+        (SELECT coalesce(max(place), 0) + 1 FROM queue));
+    RETURN NULL;
+END $$"""
