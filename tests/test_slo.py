@@ -1,8 +1,6 @@
 """The objectives: what is counted towards them, what is left of the budget, and when it burns too fast."""
 
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from reviewapp import places
 from reviewapp.counters import BOUNDS, Counters, Served
 from reviewapp.parts import Parts
 from reviewapp.rounds import Rounds
@@ -136,13 +133,13 @@ def test_a_window_is_so_many_minutes_with_this_one(clock: Clock) -> None:
 class Kept:
     """Counters, a ledger, and a round that comes when the clock says so."""
 
-    def __init__(self, store: Store, clock: Clock, folder: Path, host: str = "") -> None:
+    def __init__(self, store: Store, clock: Clock, folder: Path) -> None:
         self.store, self.clock = store, clock
         self.counters = Counters(folder)
         self.counters.lay_out([("/a", "GET")])
-        self.rounds = Rounds(store, clock, lambda: host)
+        self.rounds = Rounds(store, clock)
         self.minutes = Minutes(store, self.rounds, self.counters, Tally(store), GOAL, clock)
-        self.rounds.add(ROUND, EVERY_SECONDS, self.minutes.go_round, each_host=True)
+        self.rounds.add(ROUND, EVERY_SECONDS, self.minutes.go_round)
 
     def count(self, n: int, status: int = 200, total: float = 0.002) -> None:
         for _ in range(n):
@@ -167,28 +164,6 @@ def kept(store: Store, clock: Clock, tmp_path: Path) -> Iterator[Kept]:
     found = Kept(store, clock, tmp_path / "counted")
     yield found
     found.counters.close()
-
-
-def test_each_host_adds_what_it_has_counted_and_all_of_it_is_told_by_any(
-    store: Store, clock: Clock, tmp_path: Path
-) -> None:
-    a, b = (Kept(store, clock, tmp_path / host, host) for host in "ab")
-    for kept, n in ((a, 10), (b, 3), (a, 5), (b, 2)):
-        kept.count(n)
-        kept.go_round()
-    assert b.minutes.service()["windows"]["1h"]["requests"] == 20  # type: ignore[index]
-    assert sum(n for _, n, _ in a.rows()) == 20
-    for kept in (a, b):
-        kept.counters.close()
-
-
-def test_a_host_keeps_the_name_that_it_gave_itself(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        [name] = set(pool.map(places.host, [tmp_path] * 32))
-    assert (places.host(tmp_path), len(name)) == (name, 16)
-    assert [path.name for path in tmp_path.iterdir()] == ["host"]
-    assert places.host(tmp_path / "nowhere") == ""
-    assert places.host(tmp_path) != places.host(Path(tempfile.mkdtemp(dir=tmp_path)))
 
 
 def test_each_minute_keeps_what_came_in_it_and_a_quiet_one_takes_no_room(kept: Kept) -> None:

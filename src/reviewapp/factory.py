@@ -150,16 +150,14 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     trusted, prove = TrustedTypes(settings.instance).names, Proofs(settings.instance).demand
     place = releasestore.of(settings, patience)
     registry = Registry(place, store, make_adapter, trusted=trusted, prove=prove)
-    shared = not settings.database_url.startswith("sqlite")  # a ledger that several hosts may have
-    watch = Watch(registry, ledger)
-    rounds = Rounds(store, host=partial(places.host, settings.instance)) if shared else Rounds(store)
+    watch, rounds = Watch(registry, ledger), Rounds(store)
     rounds.add("stock", 0, registry.stock)
     rounds.add("trigger", EVERY_SECONDS, watch.go_round)
     rounds.add(drift.ROUND, drift.EVERY_SECONDS, partial(drift.look_again, registry, ledger, rounds))
     meter, tally = Meter(counters, AccessLog(settings.access_log, counters.dropped)), Tally(store)
     goal = Objectives(settings.slo_availability, settings.slo_latency_ms / 1000, settings.slo_latency_share)
     minutes = Minutes(store, rounds, counters, tally, goal)
-    rounds.add(slo.ROUND, slo.EVERY_SECONDS, minutes.go_round, each_host=True)
+    rounds.add(slo.ROUND, slo.EVERY_SECONDS, minutes.go_round)
     return Parts(
         settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), watch, rounds, meter, tally,
         minutes,

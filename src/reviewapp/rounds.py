@@ -2,7 +2,7 @@
 
 Each round has a row in the ledger that says until when somebody has it for themselves. Who finds that time over takes
 the row, in one statement, does the work and writes down what came of it, for all to read. Where that process dies, the
-next one takes over as the time ends. What each host must do for itself has a row for each host.
+next one takes over as the time ends.
 """
 
 from __future__ import annotations
@@ -40,39 +40,23 @@ class _Round(NamedTuple):
 
 
 class Rounds:
-    """The rounds of a service. `clock` returns the time as an aware datetime.
+    """The rounds of a service. `clock` returns the time as an aware datetime."""
 
-    `host` returns the name of this host, 20 characters at most; it is empty where there is one host alone.
-    """
-
-    def __init__(
-        self, store: Store, clock: Callable[[], datetime] = utcnow, host: Callable[[], str] = lambda: ""
-    ) -> None:
-        self._store, self._clock, self._host = store, clock, host
-        self._of_each_host: set[str] = set()
+    def __init__(self, store: Store, clock: Callable[[], datetime] = utcnow) -> None:
+        self._store, self._clock = store, clock
         self._rounds: dict[str, _Round] = {}
         self._told: dict[str, str] = {}  # of a round, which failure was logged last
 
-    def add(
-        self, name: str, seconds: float, work: Callable[[], Mapping[str, Any] | None], *, each_host: bool = False
-    ) -> None:
+    def add(self, name: str, seconds: float, work: Callable[[], Mapping[str, Any] | None]) -> None:
         """Have `work` done every so many seconds; what it returns is kept as JSON, None keeps what is there.
 
-        With 0 seconds every process does it for itself, at each look, and nothing is kept. Of `each_host` one process
-        does it, for that host.
+        With 0 seconds every process does it for itself, at each look, and nothing is kept.
         """
-        if each_host:
-            self._of_each_host.add(name)
         self._rounds[name] = _Round(seconds, work)
-
-    def row(self, name: str) -> str:
-        """Return what the row of a round is called in the ledger."""
-        host = self._host() if name in self._of_each_host else ""
-        return f"{name}-{host}" if host else name
 
     def found(self, name: str) -> Found | None:
         """Return what a round found the last time, None where it has not been done yet."""
-        row = self._store.lookup(_FOUND, name=self.row(name))
+        row = self._store.lookup(_FOUND, name=name)
         return None if row is None or row[0] is None else Found(row[0], orjson.loads(row[1]))
 
     def do_due(self) -> None:
@@ -81,8 +65,8 @@ class Rounds:
             try:
                 if not one.seconds:
                     one.work()
-                elif self._take(self.row(name), one.seconds):
-                    self._keep(self.row(name), one.work())
+                elif self._take(name, one.seconds):
+                    self._keep(name, one.work())
                 self._told.pop(name, None)
             except Exception as error:  # the next round must be done whatever came of this one
                 said = as_own(error)

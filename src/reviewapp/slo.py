@@ -48,7 +48,7 @@ class Objectives:
 
 
 class Minutes:
-    """What came in each minute, in the ledger: written by one process of each host, whose counters are its own.
+    """What came in each minute, in the ledger: written by one process at a time, for all that there are.
 
     `clock` returns the time as an aware datetime.
     """
@@ -72,16 +72,16 @@ class Minutes:
         ends this process. The sums over all windows, which take a while, hold up nobody who writes.
         """
         self._tally.catch_up(self.counted(), EVERY_SECONDS / 2)
-        now, served, row = self._clock(), self._counters.totals().served, self._rounds.row(ROUND)
+        now, served = self._clock(), self._counters.totals().served
         with self._store.writing() as connection:
-            last = connection.scalar(select(rounds.c.found).where(rounds.c.name == row))
+            last = connection.scalar(select(rounds.c.found).where(rounds.c.name == ROUND))
             came = came_since(served, _served(last["served"]) if last else None)
             if came != Served():
                 _add_to(connection, minute(now), came)
             connection.execute(delete(minutes).where(minutes.c.minute < minute(now - KEPT)))
             found = {"served": asdict(served), "predictions": self._tally.checkpoint()}
             kept = {**(last or {}), **found}
-            connection.execute(update(rounds).where(rounds.c.name == row).values(found=kept))
+            connection.execute(update(rounds).where(rounds.c.name == ROUND).values(found=kept))
         with self._store.reading() as connection:
             windows = {name: _served_since(connection, since(name, now)) for name in WINDOWS}
         return {**found, "service": describe(windows, self._goal)}
