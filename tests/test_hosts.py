@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -56,7 +58,9 @@ def database_url(postgres: Postgres) -> str:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory, release: Release, database_url: str) -> Iterator[Story]:
+def story(
+    tmp_path_factory: pytest.TempPathFactory, release: Release, proven: Path, database_url: str
+) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("hosts")
     url = f"file://{folder}/releases"
     names = "abc"
@@ -71,6 +75,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, release: Release, database_u
     hosts = {}
     for number, name in enumerate(names):
         (folder / name).mkdir(mode=0o700)
+        shutil.copytree(proven, folder / name / proof.FOLDER)  # of the first release
         settings = {"REVIEWAPP_DATABASE_URL": database_url, "REVIEWAPP_RELEASES": url, "REVIEWAPP_PROXIES": "1"}
         hosts[name] = Host(f"127.0.0.{number + 2}", folder / name, **settings)
     a, b, c = hosts.values()
@@ -87,7 +92,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, release: Release, database_u
             list(pool.map(Host.start, (a, b)))
         with Balancer() as proxy:
             proxy.hand_on_to(a, b)
-            with Callers(proxy.port, token, example_record(release.contract)) as callers:
+            with Callers(proxy, token, example_record(release.contract)) as callers:
                 callers.wait(MORE)
                 for host in (a, b):
                     _wait_for(lambda host=host: _at_hand(host) == 2)
@@ -111,8 +116,8 @@ def story(tmp_path_factory: pytest.TempPathFactory, release: Release, database_u
         yield Story(callers, moves, killed, c, rows)
     finally:
         for host in (a, b, c):
-            if hasattr(host, "process"):
-                host.stop()
+            if hasattr(host, "process") and host.process.poll() is None:
+                host.lose()
         store.close()
 
 

@@ -59,10 +59,14 @@ class RemoteFiles:
 
     def rename(self, name: str, *path: str | int) -> None:
         """Move the files of a folder to another one beside it; of folders, not every store has more than names."""
-        old, new = self._path(*path), self._path(*path[:-1], name)
-        self._asked(lambda fs: fs.makedirs(new, exist_ok=True))
-        for file in sorted(self.names(*path)):
-            self._asked(lambda fs, file=file: fs.mv(f"{old}/{file}", f"{new}/{file}"))
+        old, new, files = self._path(*path), self._path(*path[:-1], name), sorted(self.names(*path))
+
+        def move(fs: Any) -> None:
+            fs.makedirs(new, exist_ok=True)
+            for file in files:
+                fs.mv(f"{old}/{file}", f"{new}/{file}")
+
+        self._asked(move)
 
     def names(self, *path: str | int) -> set[str]:
         """Return what lies in a folder, as it is now; nothing where there is none."""
