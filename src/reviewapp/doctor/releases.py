@@ -83,7 +83,8 @@ def leftovers(case: Case) -> Iterator[Finding]:
             f"Builds that put a release to {place} now, or were killed over it, claim a number: {', '.join(claims)}.",
             f"Where no build runs, remove {place}/.claims/ and the folder of each such number.",
         )
-    places = {place.here, settings.instance, case.parts.store.path.parent}
+    places = {place.here, settings.instance}
+    places |= {case.parts.store.path.parent} if case.parts.store.is_file else set()
     left = sorted({path for place in places for path in left_behind(place, *PREFIXES)})
     if left:
         named = ", ".join(map(str, left))
