@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,46 @@ def _runs(pid: int) -> bool:
         return False
 
 
+class Deaf:
+    """A host that reads requests, and hangs up on them or says that it is not ready; `heard` has their methods."""
+
+    def __init__(self, *, hangs_up: bool) -> None:
+        heard: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                heard.append(self.command)
+                self.close_connection = True
+                if not hangs_up:
+                    self.send_response(503)
+                    self.send_header("Content-Type", "application/problem+json")
+                    self.send_header("Content-Length", "2")
+                    self.end_headers()
+                    self.wfile.write(b"{}")
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def log_message(self, *_: object) -> None:
+                """Nobody reads it."""
+
+        self.heard, self._answering = heard, ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = f"127.0.0.1:{self._answering.server_port}"
+
+    def __enter__(self) -> Deaf:
+        self._thread = threading.Thread(target=self._answering.serve_forever, args=(0.02,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answering.shutdown()
+        self._thread.join()
+        self._answering.server_close()
+
+
 class Balancer:
     """The shipped nginx before several hosts."""
 
@@ -95,7 +136,7 @@ class Balancer:
         self.nginx.wait(20)
         shutil.rmtree(self.folder)
 
-    def hand_on_to(self, *hosts: Host) -> None:
+    def hand_on_to(self, *hosts: Host | Deaf) -> None:
         """Write the hosts into the shipped file and start nginx, or let it read the file again."""
         lines = [line for line in (SHIPPED / "reviewapp" / "hosts.conf").read_text().splitlines() if line]
         [pattern, other] = [line for line in lines if line.startswith("server ")]

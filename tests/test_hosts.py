@@ -24,7 +24,7 @@ from reviewapp.samples import example_record
 from reviewapp.store import Store
 from reviewapp.tables import predictions
 
-from .hosts import PATIENCE, Balancer, Callers, Host
+from .hosts import PATIENCE, PREDICT, Balancer, Callers, Deaf, Host
 from .postgres import Postgres
 from .proxy import MARKS
 
@@ -173,3 +173,22 @@ def test_only_what_was_under_way_on_a_host_that_was_killed_fails(story: Story) -
 
 def test_a_host_that_is_added_answers(story: Story) -> None:
     assert _answered(story.added) > 0
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_post_that_a_host_has_read_is_sent_to_no_other_one_and_a_get_is(hangs_up: bool) -> None:
+    for method, times in (("POST", 1), ("GET", 2)):
+        with Deaf(hangs_up=hangs_up) as a, Deaf(hangs_up=hangs_up) as b, Balancer() as proxy:
+            proxy.hand_on_to(a, b)
+            assert proxy.call(method, PREDICT, {}, {})[0] == 503
+            assert a.heard + b.heard == [method] * times
+
+
+def test_a_host_that_takes_no_connection_costs_no_request() -> None:
+    with Deaf(hangs_up=False) as gone:
+        pass
+    with Deaf(hangs_up=False) as there, Balancer() as proxy:
+        proxy.hand_on_to(gone, there)
+        for _ in range(4):
+            proxy.call("POST", PREDICT, {}, {})
+        assert there.heard == ["POST"] * 4
