@@ -1,4 +1,7 @@
-"""The ledger's file: where it lies, who may read it, whether it is whole and keeps what is acknowledged."""
+"""The ledger: where its file lies, who may read it, whether it is whole and keeps what is acknowledged.
+
+One in PostgreSQL has no file here (database.py).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from .. import ledgerfile
 from ..errors import ReviewappError
 from ..prediction import timestamp
+from . import database
 from .finding import OK, WARNING, WRONG, Case, Finding
 
 LEAST, LITTLE = 100 << 20, 1 << 30  # bytes
@@ -37,6 +41,9 @@ TOLERANCE = timedelta(seconds=5)  # between the clock that wrote a row and the l
 
 def disk(case: Case) -> Iterator[Finding]:
     """SQLite's write-ahead log needs memory that all its users share, and locks that hold."""
+    if not case.parts.store.is_file:
+        yield from database.its_own(case)
+        return
     folder = case.parts.store.path.parent
     kind = file_system(folder, case.facts.mounts)
     if kind in REMOTE or (kind.startswith("fuse.") and kind != "fuse.fuse-overlayfs"):
@@ -59,6 +66,9 @@ def file_system(folder: Path, mounts: str) -> str:
 
 
 def space(case: Case) -> Iterator[Finding]:
+    if not case.parts.store.is_file:
+        yield from database.its_own(case)
+        return
     path = case.parts.store.path
     folder = next(one for one in path.parents if one.is_dir())
     free = shutil.disk_usage(folder).free
@@ -74,10 +84,10 @@ def space(case: Case) -> Iterator[Finding]:
 
 def modes(case: Case) -> Iterator[Finding]:
     """The ledger and its copies hold all that was asked; what others may write would be run by the service."""
-    instance, ledger = case.parts.settings.instance, case.parts.store.path
+    instance, store = case.parts.settings.instance, case.parts.store
     inside = [*instance.iterdir()] if instance.is_dir() else []
     secret = {path for path in inside if path.suffix in (".tar", ".py", ".json")}
-    secret |= {*ledger.parent.glob(f"{ledger.name}*")}
+    secret |= {*store.path.parent.glob(f"{store.path.name}*")} if store.is_file else set()
     found = False
     for path in sorted(secret):
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -94,6 +104,9 @@ def modes(case: Case) -> Iterator[Finding]:
 
 
 def schema(case: Case) -> Iterator[Finding]:
+    if not case.parts.store.is_file:
+        yield from database.schema(case)
+        return
     path = case.parts.store.path
     try:
         found = ledgerfile.look(path)
@@ -118,6 +131,9 @@ def durability(case: Case) -> Iterator[Finding]:
     if not usable(case):
         yield unread()
         return
+    if not case.parts.store.is_file:
+        yield from database.durability(case)
+        return
     with case.parts.store.reading() as connection:
         journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
         synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
@@ -132,6 +148,9 @@ def durability(case: Case) -> Iterator[Finding]:
 
 
 def content(case: Case) -> Iterator[Finding]:
+    if not case.parts.store.is_file:
+        yield from database.its_own(case)
+        return
     path = case.parts.store.path
     if not path.is_file():
         yield unread()
@@ -148,11 +167,7 @@ def times(case: Case) -> Iterator[Finding]:
     if not usable(case):
         yield unread()
         return
-    with ledgerfile.opened(case.parts.store.path) as connection:
-        newest = max(
-            connection.execute(f"SELECT max(created_at) FROM {name}").fetchone()[0] or ""  # noqa: S608 (names of our own)
-            for name in ("predictions", "release_events")
-        )
+    newest = database.newest(case)
     if newest > timestamp(case.facts.clock() + TOLERANCE):
         yield Finding(WRONG, f"The newest row is of {newest}, which is yet to come.", "Set the clock; keep it by NTP.")
     else:
@@ -161,6 +176,8 @@ def times(case: Case) -> Iterator[Finding]:
 
 def usable(case: Case) -> bool:
     """Whether the ledger can be opened without being changed: it is there, whole, and of this version."""
+    if not case.parts.store.is_file:
+        return database.usable(case)
     try:
         return ledgerfile.look(case.parts.store.path).state == ledgerfile.CURRENT
     except ReviewappError:
