@@ -65,7 +65,7 @@ errors places staging config strictjson csvfiles stages logs counters access_log
 dates field contract | schemas bodies samples forms frames difference policy |
 rules rulelist calibration transformers structures estimators trust profile release | engine |
 explain prediction adapter proof proving bulk columns sqlwords tables chain schema statements sqlite postgres store
-ledgerfile backup restoring
+ledgerfile copying backup restoring
 search finding filters desk reviews blocks keylocks ledger releaselog intact purging export registry rounds verifying
 attempts accounts uploads
 components openapi marking wording snippets |
