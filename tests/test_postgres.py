@@ -6,9 +6,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import func, insert, select, text
+from flask.testing import FlaskClient
+from sqlalchemy import func, insert, select
 
 from reviewapp.errors import StoreBusy, StoreError, UsageError
 from reviewapp.intact import verify
@@ -156,8 +159,8 @@ def test_two_that_open_a_new_database_make_its_tables_once(postgres: Postgres) -
 
 def test_a_database_of_others_is_left_alone(postgres: Postgres) -> None:
     url = postgres.database()
-    with Store(url.replace("/t", "/t")).database.engine(lambda: 1e9, 1, read_only=False).begin() as connection:
-        connection.execute(text("CREATE TABLE theirs (id int)"))
+    with psycopg.connect(url.replace("+psycopg", "")) as theirs:
+        theirs.execute("CREATE TABLE theirs (id int)")
     store = Store(url)
     with pytest.raises(StoreError, match="did not make"):
         store.check_writable("now")
@@ -202,3 +205,16 @@ def test_the_packaged_server_does_where_the_system_has_none() -> None:
     assert verify(store).rows["predictions"] == 1
     store.close()
     server.close()
+
+
+@pytest.mark.both
+def test_what_no_text_can_hold_is_found_nowhere_and_breaks_nothing(api: Any, page: FlaskClient) -> None:
+    for path in ("/predictions/%00", "/predictions/a%00b"):
+        assert api("get", path).status_code == 404
+    assert api("post", "/queue/%00/skip", role="review").status_code == 404
+    assert api("put", "/predictions/%00/verdict", role="review", json={"verdict": "agree"}).status_code == 404
+    for path in ("/history/%00", "/what-if/%00", "/upload/%00", "/sign-in?link=%00"):
+        assert page.get(path).status_code < 500
+    for name in ("reference", "label", "release", "q", "since", "cursor"):
+        assert api("get", f"/predictions?{name}=a%00b", role="review").status_code in (200, 422)
+        assert page.get(f"/history?{name}=a%00b").status_code < 500

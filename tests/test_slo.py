@@ -24,6 +24,7 @@ from reviewapp.slo import (
     describe,
     minute,
     quantile,
+    round_of,
     since,
 )
 from reviewapp.store import Store
@@ -133,13 +134,13 @@ def test_a_window_is_so_many_minutes_with_this_one(clock: Clock) -> None:
 class Kept:
     """Counters, a ledger, and a round that comes when the clock says so."""
 
-    def __init__(self, store: Store, clock: Clock, folder: Path) -> None:
+    def __init__(self, store: Store, clock: Clock, folder: Path, name: str = ROUND) -> None:
         self.store, self.clock = store, clock
         self.counters = Counters(folder)
         self.counters.lay_out([("/a", "GET")])
         self.rounds = Rounds(store, clock)
-        self.minutes = Minutes(store, self.rounds, self.counters, Tally(store), GOAL, clock)
-        self.rounds.add(ROUND, EVERY_SECONDS, self.minutes.go_round)
+        self.minutes = Minutes(store, self.rounds, self.counters, Tally(store), GOAL, clock, name)
+        self.rounds.add(name, EVERY_SECONDS, self.minutes.go_round)
 
     def count(self, n: int, status: int = 200, total: float = 0.002) -> None:
         for _ in range(n):
@@ -164,6 +165,21 @@ def kept(store: Store, clock: Clock, tmp_path: Path) -> Iterator[Kept]:
     found = Kept(store, clock, tmp_path / "counted")
     yield found
     found.counters.close()
+
+
+def test_what_came_on_each_machine_adds_up(store: Store, clock: Clock, tmp_path: Path) -> None:
+    names = [round_of(store, tmp_path / name) for name in ("a", "b")]
+    assert (names == [ROUND, ROUND]) == store.is_file  # machines that share a ledger have one on a server
+    here, there = (Kept(store, clock, tmp_path / name, f"minute {name}") for name in ("a", "b"))
+    here.count(10)
+    there.count(5, 500)
+    here.go_round()
+    assert there.go_round(0)["windows"]["1h"]["requests"] == 15
+    here.count(1)
+    assert here.go_round()["windows"]["1h"]["requests"] == 16
+    assert sum(n for _, n, _ in here.rows()) == 16
+    for one in (here, there):
+        one.counters.close()
 
 
 def test_each_minute_keeps_what_came_in_it_and_a_quiet_one_takes_no_room(kept: Kept) -> None:

@@ -42,7 +42,7 @@ health = Blueprint("health", __name__)
 class Name(BaseConverter):
     """What stands for an id or a name in an address: never what a route beside it is called, which has no GET."""
 
-    regex = "(?!(?:batch|bulk)$)[^/]+"
+    regex = "(?!(?:batch|bulk)$)[^/\\0]+"  # no text that PostgreSQL keeps has a NUL
 
 
 DRY_RUN = option("dry_run", "boolean", "Dry run", "Validate and answer, but record nothing: status 200, no id.")

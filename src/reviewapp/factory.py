@@ -154,8 +154,8 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     rounds.add(drift.ROUND, drift.EVERY_SECONDS, partial(drift.look_again, registry, ledger, rounds))
     meter, tally = Meter(counters, AccessLog(settings.access_log, counters.dropped)), Tally(store)
     goal = Objectives(settings.slo_availability, settings.slo_latency_ms / 1000, settings.slo_latency_share)
-    minutes = Minutes(store, rounds, counters, tally, goal)
-    rounds.add(slo.ROUND, slo.EVERY_SECONDS, minutes.go_round)
+    minutes = Minutes(store, rounds, counters, tally, goal, name=slo.round_of(store, settings.instance))
+    rounds.add(minutes.name, slo.EVERY_SECONDS, minutes.go_round)
     return Parts(
         settings, store, ledger, Desk(store), registry, Accounts(store), Uploads(store), watch, rounds, meter, tally,
         minutes,

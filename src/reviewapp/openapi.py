@@ -80,7 +80,7 @@ def _paths(spec: APISpec, contract: Contract, predict_options: Sequence[Field], 
                                also={"204": None}),
         },
         "/api/v1/queue/{prediction_id}/skip": {
-            "post": _operation("Put a leased record behind all others", "Waiting", _BODILESS + " 409",
+            "post": _operation("Put a leased record behind all others", "Waiting", _BODILESS + " 404 409",
                                conflict="The caller does not have this record.", parameters=[prediction_id]),
         },
         "/api/v1/contract": {"get": _operation("The contract, as JSON Schema", None, "406 503", open_=True)},

@@ -12,9 +12,12 @@ ends when a twelfth of that time is within it again.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, true, update
@@ -48,8 +51,9 @@ class Objectives:
 
 
 class Minutes:
-    """What came in each minute, in the ledger: written by one process at a time, for all that there are.
+    """What came in each minute, in the ledger: written by one process of a machine at a time, for all that it has.
 
+    `name` is that of the round in which this machine does so: each counts its own requests, and their minutes add up.
     `clock` returns the time as an aware datetime.
     """
 
@@ -61,7 +65,9 @@ class Minutes:
         tally: Tally,
         goal: Objectives,
         clock: Callable[[], datetime] = utcnow,
+        name: str = ROUND,
     ) -> None:
+        self.name = name
         self._store, self._rounds, self._counters, self._tally = store, all_rounds, counters, tally
         self._goal, self._clock = goal, clock
 
@@ -74,27 +80,35 @@ class Minutes:
         self._tally.catch_up(self.counted(), EVERY_SECONDS / 2)
         now, served = self._clock(), self._counters.totals().served
         with self._store.writing() as connection:
-            last = connection.scalar(select(rounds.c.found).where(rounds.c.name == ROUND))
+            last = connection.scalar(select(rounds.c.found).where(rounds.c.name == self.name))
             came = came_since(served, _served(last["served"]) if last else None)
             if came != Served():
                 _add_to(connection, minute(now), came)
             connection.execute(delete(minutes).where(minutes.c.minute < minute(now - KEPT)))
             found = {"served": asdict(served), "predictions": self._tally.checkpoint()}
             kept = {**(last or {}), **found}
-            connection.execute(update(rounds).where(rounds.c.name == ROUND).values(found=kept))
+            connection.execute(update(rounds).where(rounds.c.name == self.name).values(found=kept))
         with self._store.reading() as connection:
             windows = {name: _served_since(connection, since(name, now)) for name in WINDOWS}
         return {**found, "service": describe(windows, self._goal)}
 
     def counted(self) -> Mapping[str, Any] | None:
         """Return how many predictions there were the last time, as Tally.checkpoint says it."""
-        found = self._rounds.found(ROUND)
+        found = self._rounds.found(self.name)
         return None if found is None else found.result["predictions"]
 
     def service(self) -> dict[str, Any] | None:
         """Return how the service stood to its objectives the last time, and `at` when; None before the first."""
-        found = self._rounds.found(ROUND)
+        found = self._rounds.found(self.name)
         return None if found is None or "service" not in found.result else {"at": found.at, **found.result["service"]}
+
+
+def round_of(store: Store, instance: Path) -> str:
+    """Return the name of the round of who serves from this instance folder, of the machines that share a ledger."""
+    if store.is_file:
+        return ROUND
+    here = f"{socket.gethostname()} {instance.absolute()}"
+    return f"{ROUND} {sha256(here.encode()).hexdigest()[:16]}"
 
 
 def _served(kept: Mapping[str, Any]) -> Served:

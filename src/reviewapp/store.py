@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,9 @@ class Store:
 
     def _opened(self) -> Engine:
         database, opened_before = self.database, self.database.opened_before
-        with self._translated():
+        with self._translated(), ExitStack() as undo:
             engine = database.engine(lambda: self._until, self._waits(), read_only=self._read_only)
+            undo.callback(engine.dispose)
             with database.one_process_at_a_time():
                 with database.reading(engine).begin() as connection:  # as a rule, nobody need be waited for
                     current = schema.is_current(connection)
@@ -110,6 +111,7 @@ class Store:
                     with engine.begin() as connection:
                         schema.upgrade(connection, database.make_tables, only_check=self._read_only)
             database.opened()
+            undo.pop_all()
         return engine
 
     def _waits(self) -> float:
