@@ -39,7 +39,11 @@ class Copied:
     whole: Whole
 
 
-def copy(source: Store, target: Store, progress: Progress = lambda name, rows, total: None) -> Copied:
+def unseen(name: str, rows: int, total: int) -> None:
+    """Show no progress."""
+
+
+def copy(source: Store, target: Store, progress: Progress = unseen) -> Copied:
     """Copy a ledger of this version into an empty one, whose tables are made where there are none.
 
     Raise UsageError where one of them is not as it must be, ReviewappError where the ledger is not whole or what was

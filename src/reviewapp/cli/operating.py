@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace as changed
 from datetime import datetime
 from pathlib import Path
@@ -137,11 +138,14 @@ def backup(file: Path) -> None:
     """Write all that this instance keeps into FILE, a tar archive, while the service runs.
 
     In it are the ledger, the releases, the list of trusted types and config.py: whoever may read it may read all that
-    was asked. Exit code 1 where a release is damaged; it is in the backup as it is.
+    was asked. It goes back into SQLite and PostgreSQL alike. Exit code 1 where a release is damaged; it is in the
+    backup as it is.
     """
     end_tidily()
     parts = _parts()
-    made = backups.make(parts.settings, parts.store.path, file)
+    with _copying() as progress:
+        made = backups.make(parts.settings, parts.store, file, progress)
+    parts.store.close()
     say(f"{file}: {made.in_words()}. It was read again and is whole.")
     _end_with(made.wrong)
 
@@ -150,11 +154,17 @@ def backup(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Put aside the ledger that is here; it is renamed, never deleted.")
 def restore(file: Path, replace: bool) -> None:
-    """Put the backup FILE into this instance, whose service is stopped; all of it or nothing."""
+    """Put the backup FILE into this instance, whose service is stopped; all of it or nothing.
+
+    A ledger in PostgreSQL goes into an empty database; --replace puts no rows aside there.
+    """
     end_tidily()
     parts = _parts()
     hold_instance(parts.settings)
-    found, aside = restoring.restore(file, parts.settings, parts.store.path, replace=replace)
+    copying.check_unused(parts.store)
+    with _copying() as progress:
+        found, aside = restoring.restore(file, parts.settings, parts.store, replace=replace, progress=progress)
+    parts.store.close()
     say(f"Restored what was kept at {found.made_at}: {found.in_words()}.")
     for path in aside:
         say(f"What was here before lies in {path}.")
@@ -270,19 +280,26 @@ def copy_ledger(source: str, target: str | None) -> None:
     with (
         closing(Store(_url(source), read_only=True)) as old,
         closing(Store(_url(target) if target else settings.database_url)) as new,
-        tqdm(unit=" rows", file=sys.stderr, disable=None, leave=False) as bar,
+        _copying() as progress,
     ):
+        _hold_all(settings, old, new)
+        copied = copying.copy(old, new, progress)
+    for name, rows in copied.rows.items():
+        say(f"{rows:>12,} {name}")
+    say(f"{new.place} has every row of {old.place}, and no other. {copied.whole}")
+
+
+@contextmanager
+def _copying() -> Iterator[copying.Progress]:
+    """Give what shows how far a copy is, on a terminal."""
+    with tqdm(unit=" rows", file=sys.stderr, disable=None, leave=False, delay=0.5) as bar:
 
         def progress(name: str, rows: int, total: int) -> None:
             bar.total = total
             bar.set_description_str(name, refresh=False)
             bar.update(rows)
 
-        _hold_all(settings, old, new)
-        copied = copying.copy(old, new, progress)
-    for name, rows in copied.rows.items():
-        say(f"{rows:>12,} {name}")
-    say(f"{new.place} has every row of {old.place}, and no other. {copied.whole}")
+        yield progress
 
 
 def _url(named: str) -> str:

@@ -68,8 +68,8 @@ def trigger(case: Case) -> Iterator[Finding]:
 
 
 def leftovers(case: Case) -> Iterator[Finding]:
-    settings = case.parts.settings
-    places = {settings.releases, settings.instance, case.parts.store.path.parent}
+    settings, store = case.parts.settings, case.parts.store
+    places = {settings.releases, settings.instance, *([store.path.parent] if store.is_file else [])}
     left = sorted({path for place in places for path in left_behind(place, *PREFIXES)})
     if left:
         named = ", ".join(map(str, left))
