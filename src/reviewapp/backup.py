@@ -82,7 +82,7 @@ def make(settings: Settings, store: Store, target: Path, progress: Progress = un
     if os.path.lexists(target):
         raise UsageError(f"{target} is here already, and a backup replaces nothing; name another file.")
     with told(target), staging(target.parent, ".backup-") as made:
-        copy, archive = made / LEDGER, made / target.name
+        copy, archive = (made if store.is_file else made / "copied") / LEDGER, made / target.name
         if not store.is_file:
             copying.check_source(store)
         check_room(target.parent, 2 * store.size())
@@ -102,7 +102,8 @@ def make(settings: Settings, store: Store, target: Path, progress: Progress = un
 
 
 def _copy_of_server(store: Store, copy: Path, progress: Progress) -> None:
-    """Copy a ledger in PostgreSQL into one file."""
+    """Copy a ledger in PostgreSQL into one file, which lies in a folder that nobody else holds."""
+    copy.parent.mkdir()
     with closing(Store(f"sqlite:///{copy}")) as kept:
         copying.copy(store, kept, progress)
     with ledgerfile.opened(copy) as connection:

@@ -189,7 +189,10 @@ def _put_file(whole: Path, ledger: Path, stamp: str, undo: ExitStack) -> list[Pa
 
 def _put_on_server(whole: Path, store: Store, progress: Progress) -> None:
     """Copy a whole file into an empty database of PostgreSQL; one of an older version is brought up to date before."""
-    with closing(Store(f"sqlite:///{whole}")) as kept:
+    apart = whole.parent / "apart" / LEDGER  # whoever opens a ledger holds its folder, and this one is held
+    apart.parent.mkdir()
+    whole.rename(apart)
+    with closing(Store(f"sqlite:///{apart}")) as kept:
         with kept.reading():
             pass
         copying.copy(kept, store, progress)
