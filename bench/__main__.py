@@ -12,7 +12,6 @@ from typing import Any
 from tqdm import tqdm
 
 from reviewapp.errors import ReviewappError
-from reviewapp.evidence.pack import source_digest
 
 from . import releases
 from .load import GENERATORS, chosen
@@ -69,8 +68,7 @@ def _measure(given: argparse.Namespace) -> None:
     busy = os.getloadavg()[0]
     if busy > QUIET * (os.cpu_count() or 1):
         told(f"something else runs on this machine (load {busy:.1f}): the figures will be unsteady")
-    code = source_digest(ROOT, ("src", "constraints.txt", "bench/models.py", "bench/releases.py", "bench/ledger.py"))
-    cache = given.cache / code.removeprefix("sha256:")[:16]
+    cache = releases.of_this_code(given.cache)
     served = releases.served(cache, kinds, rows=rows, batch=size["batch"], told=told)
     with tempfile.TemporaryDirectory(prefix=".run-", dir=cache) as scratch:  # on the disk that the figures are about
         bench = Bench(

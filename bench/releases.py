@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from reviewapp.errors import UsageError
+from reviewapp.evidence.pack import source_digest
 from reviewapp.triage import build as triage
 
 from . import models
@@ -98,6 +99,13 @@ def reviewapp(instance: Path, *words: str) -> str:
     if done.returncode:
         raise UsageError(f"reviewapp {' '.join(words)}: {done.stderr.strip()[-500:]}")
     return done.stdout
+
+
+def of_this_code(cache: Path) -> Path:
+    """Return the folder, in the one where what is served is kept, of the code as it is."""
+    root = Path(__file__).resolve().parent.parent
+    code = source_digest(root, ("src", "constraints.txt", "bench/models.py", "bench/releases.py", "bench/ledger.py"))
+    return cache / code.removeprefix("sha256:")[:16]
 
 
 def served(

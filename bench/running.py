@@ -108,9 +108,14 @@ class Server:
         args = "python", self.port, path, self.release.batch, self.token
         return load(*args, connections=1, seconds=seconds, least=least)
 
+    @property
+    def pid(self) -> int:
+        """The process that was started: the master of the workers."""
+        return self._process.pid
+
     def private_memory(self) -> list[float]:
         """Return the private memory of each worker, MiB, in the order in which they were started."""
-        pid = self._process.pid
+        pid = self.pid
         workers = sorted(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         found = [Path(f"/proc/{worker}/smaps_rollup").read_text() for worker in workers]
         return [sum(map(int, re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", one, re.M))) / 1024 for one in found]

@@ -24,7 +24,8 @@ from .tables import metadata
 
 log = logging.getLogger("reviewapp")
 OLDEST = 15  # the version of PostgreSQL
-POOL = 10  # connections of one process, and one more that holds the locks of Idempotency-Keys
+POOL, SESSIONS = 10, 4  # connections of one process: for transactions, and for what each request reads
+CONNECTIONS = POOL + SESSIONS + 2  # one that records, one that holds the locks of Idempotency-Keys
 TURN = (1919252078, 1)  # the advisory lock of who writes: "reviewapp" is what another program will hardly take
 CONNECT_SECONDS = 5
 NUMBERED = ("predictions", "verdicts", "release_events", "links", "purges")  # whose `seq` has no gaps
@@ -158,51 +159,95 @@ def _lost(error: BaseException) -> bool:
     return any(kind.__name__ in ("OperationalError", "InterfaceError") for kind in type(error).__mro__)
 
 
+class _Session:
+    """A connection of its own whose statements are a transaction each; what it raises is the driver's."""
+
+    def __init__(self, engine: Engine) -> None:
+        connection = engine.raw_connection()
+        driver: Any = connection.driver_connection
+        connection.detach()
+        driver.autocommit = True
+        self.execute: Callable[..., Any] = driver.execute
+        self.close: Callable[[], None] = driver.close
+        self._connection = connection
+
+
 class _Lookups:
-    """Reads of one statement each, without a transaction around them."""
+    """Reads of one statement each, on SESSIONS connections at most, opened as they are needed."""
 
     def __init__(self) -> None:
-        self._engine: tuple[Engine, Engine] | None = None
+        self._parents: list[Any] = []  # kept, for they must not even be closed
+        self._begin()
+
+    def _begin(self) -> None:
+        self._free: list[_Session] = []
+        self._turns = threading.BoundedSemaphore(SESSIONS)
 
     def first(self, engine: Engine, clause: Select[Any], values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return the first row as the driver gives it, or None; raises SQLAlchemy's errors."""
         asked = statement(clause, engine.dialect)
-        if self._engine is None or self._engine[0] is not engine:
-            self._engine = engine, _alone(engine)
-        with self._engine[1].connect() as connection:
-            row = connection.exec_driver_sql(asked.sql, asked.values(values)).first()
-        return None if row is None else tuple(row)
+        given, session = asked.values(values), None
+        with self._turns:
+            try:
+                session = self._free.pop() if self._free else _Session(engine)
+                found: tuple[Any, ...] | None = session.execute(asked.sql, given).fetchone()
+            except Exception as error:
+                if session is not None:
+                    session.close()
+                raise wrapped(asked.sql, error, engine.dialect) from error
+            self._free.append(session)
+        return found
 
     def forget_parent(self) -> None:
-        self._engine = None
+        self._parents.append(self._free)
+        self._begin()
 
-    forget = close = forget_parent
+    def close(self) -> None:
+        """Close those that nobody uses now; who asks again opens a new one."""
+        free, self._free = self._free, []
+        for session in free:
+            session.close()
+
+    forget = close
 
 
 class _Appends:
-    """Inserts that are a transaction each: one message, durable when it is answered, all rows or none."""
+    """Inserts that are a transaction each: one message, durable when it is answered, all rows or none.
+
+    For one thread at a time, on a connection of its own, whose settings say how long who writes is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._session: _Session | None = None
+        self._parents: list[Any] = []  # kept, for they must not even be closed
 
     def insert(self, engine: Engine, made: Statement, rows: Sequence[tuple[Any, ...]], until: float) -> None:
-        """Insert AT_ONCE rows at most; the connection's own settings say how long who writes is waited for."""
-        with _alone(engine).connect() as connection:
-            connection.exec_driver_sql(made.of_rows(len(rows)), flat(rows))
+        """Insert AT_ONCE rows at most; raises SQLAlchemy's errors."""
+        sql = made.of_rows(len(rows))
+        try:
+            if self._session is None:
+                self._session = _Session(engine)
+            self._session.execute(sql, flat(rows))
+        except Exception as error:
+            self.close()
+            raise wrapped(sql, error, engine.dialect) from error
 
     def forget_parent(self) -> None:
-        """There is nothing of its own to forget."""
+        self._parents.append(self._session)
+        self._session = None
 
-    close = forget_parent
-
-
-def _alone(engine: Engine) -> Engine:
-    """Return the engine whose statements are a transaction each."""
-    return engine.execution_options(begin=True, isolation_level="AUTOCOMMIT")
+    def close(self) -> None:
+        """Close the connection; the next insert opens a new one."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
 
 class SessionLocks:
     """Locks of one session of the server, which holds them for all threads of a process."""
 
     def __init__(self) -> None:
-        self._session: Any = None
+        self._session: _Session | None = None
         self._parents: list[Any] = []  # kept, for it must not even be closed
         self._lock = threading.Lock()
 
@@ -214,7 +259,7 @@ class SessionLocks:
         """Close the session, and so let go of all; the next lock opens a new one."""
         session, self._session = self._session, None
         if session is not None:
-            session[1].close()
+            session.close()
 
     def take(self, number: int, engine: Callable[[], Engine]) -> bool:
         return bool(self._ask(engine(), "SELECT pg_try_advisory_lock(%s)", number))
@@ -229,12 +274,8 @@ class SessionLocks:
         with self._lock:
             try:
                 if self._session is None:
-                    opened = engine.raw_connection()
-                    session: Any = opened.driver_connection
-                    opened.detach()
-                    session.autocommit = True
-                    self._session = opened, session
-                return self._session[1].execute(sql, (number,)).fetchone()[0]
+                    self._session = _Session(engine)
+                return self._session.execute(sql, (number,)).fetchone()[0]
             except Exception as error:
                 self.close()
                 raise StoreBusy("The ledger cannot be reached; nothing was recorded.", retry_after=1) from wrapped(
