@@ -16,17 +16,19 @@ import re
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from . import __version__, ledgerfile, releasestore
+from . import __version__, copying, ledgerfile, releasestore
 from .config import Settings
+from .copying import Progress, unseen
 from .errors import ReleaseRefused, StoreBusy, StoreFull, UsageError
 from .manifest import Identity, check_files
 from .prediction import timestamp, utcnow
 from .staging import staging, sync
+from .store import Store
 from .trust import FILE as TRUSTED
 
 FORMAT = 1
@@ -70,19 +72,25 @@ class Backup:
 # ---- making one -------------------------------------------------------------------------------------------------
 
 
-def make(settings: Settings, ledger: Path, target: Path) -> Backup:
+def make(settings: Settings, store: Store, target: Path, progress: Progress = unseen) -> Backup:
     """Write a backup that was read again and is whole; `target` is there only then.
 
     Raise UsageError, StoreFull or StoreBusy; a release that is damaged is kept as it is and named in `wrong`.
+    `progress` is told how far the copy of a ledger in PostgreSQL is.
     """
     target = target.absolute()
     if os.path.lexists(target):
         raise UsageError(f"{target} is here already, and a backup replaces nothing; name another file.")
     with told(target), staging(target.parent, ".backup-") as made:
-        copy, archive = made / LEDGER, made / target.name
-        check_room(target.parent, 2 * sum(path.stat().st_size for path in files_of(ledger)))
-        with ledgerfile.opened(ledger) as connection:
-            connection.execute("VACUUM INTO ?", (str(copy),))
+        copy, archive = (made if store.is_file else made / "copied") / LEDGER, made / target.name
+        if not store.is_file:
+            copying.check_source(store)
+        check_room(target.parent, 2 * store.size())
+        if store.is_file:
+            with ledgerfile.opened(store.path) as connection:
+                connection.execute("VACUUM INTO ?", (str(copy),))
+        else:
+            _copy_of_server(store, copy, progress)
         backup, sources = _described(settings, copy)
         check_room(target.parent, backup.size)
         _write(backup, {name: sources[name] for name in backup.files}, archive)
@@ -91,6 +99,15 @@ def make(settings: Settings, ledger: Path, target: Path) -> Backup:
         archive.rename(target)
         sync(target.parent)
     return backup
+
+
+def _copy_of_server(store: Store, copy: Path, progress: Progress) -> None:
+    """Copy a ledger in PostgreSQL into one file, which lies in a folder that nobody else holds."""
+    copy.parent.mkdir()
+    with closing(Store(f"sqlite:///{copy}")) as kept:
+        copying.copy(store, kept, progress)
+    with ledgerfile.opened(copy) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")  # of a write-ahead log, files would be beside it
 
 
 def _described(settings: Settings, copy: Path) -> tuple[Backup, dict[str, Path]]:

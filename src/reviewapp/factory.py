@@ -21,7 +21,8 @@
                                          what, files sent on a page; the chain over it,
   releaselog registry rounds attempts    what is done every so often; whether it is whole, and what was asked erased
   accounts uploads intact purging
-3 ledgerfile backup                      the ledger's file from outside; all that is kept, in one file
+3 ledgerfile copying backup restoring    the ledger from outside, and copied into another database; all that is kept,
+                                         in one file
 3 search finding filters export          what is kept, found again: words, pages, what can be asked for, files of it
 3 openapi marking wording snippets       the contract as a document, a prediction in words (its terms marked in their
                                          text), a request to copy

@@ -1,7 +1,4 @@
-"""The ledger: where its file lies, who may read it, whether it is whole and keeps what is acknowledged.
-
-One in PostgreSQL has no file here (database.py).
-"""
+"""The ledger: where its file lies, who may read it, whether it is whole and keeps what is acknowledged."""
 
 from __future__ import annotations
 
@@ -12,10 +9,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import func, select
+
 from .. import ledgerfile
 from ..errors import ReviewappError
 from ..prediction import timestamp
-from . import database
+from ..tables import predictions, release_events
 from .finding import OK, WARNING, WRONG, Case, Finding
 
 LEAST, LITTLE = 100 << 20, 1 << 30  # bytes
@@ -41,9 +40,6 @@ TOLERANCE = timedelta(seconds=5)  # between the clock that wrote a row and the l
 
 def disk(case: Case) -> Iterator[Finding]:
     """SQLite's write-ahead log needs memory that all its users share, and locks that hold."""
-    if not case.parts.store.is_file:
-        yield from database.its_own(case)
-        return
     folder = case.parts.store.path.parent
     kind = file_system(folder, case.facts.mounts)
     if kind in REMOTE or (kind.startswith("fuse.") and kind != "fuse.fuse-overlayfs"):
@@ -66,9 +62,6 @@ def file_system(folder: Path, mounts: str) -> str:
 
 
 def space(case: Case) -> Iterator[Finding]:
-    if not case.parts.store.is_file:
-        yield from database.its_own(case)
-        return
     path = case.parts.store.path
     folder = next(one for one in path.parents if one.is_dir())
     free = shutil.disk_usage(folder).free
@@ -87,11 +80,12 @@ def modes(case: Case) -> Iterator[Finding]:
     instance, store = case.parts.settings.instance, case.parts.store
     inside = [*instance.iterdir()] if instance.is_dir() else []
     secret = {path for path in inside if path.suffix in (".tar", ".py", ".json")}
-    secret |= {*store.path.parent.glob(f"{store.path.name}*")} if store.is_file else set()
+    if store.is_file:
+        secret |= {*store.path.parent.glob(f"{store.path.name}*")}
     found = False
     for path in sorted(secret):
         mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077 and (path.suffix not in (".py", ".json") or mode & 0o022):
+        if mode & 0o077 and (path.suffix not in (".py", ".json") or mode & 0o022 or _tells(path, store.url.password)):
             found = True
             yield Finding(WRONG, f"{path} has mode {mode:03o}: others may read or change it.", f"chmod 600 {path}")
     mode = stat.S_IMODE(instance.stat().st_mode) if inside else 0
@@ -103,16 +97,20 @@ def modes(case: Case) -> Iterator[Finding]:
         yield Finding(OK, f"{instance} and the ledger are for their owner alone.")
 
 
+def _tells(path: Path, password: object) -> bool:
+    """Whether a file holds the password of the ledger's URL."""
+    return password is not None and str(password) in path.read_text(encoding="utf-8", errors="replace")
+
+
 def schema(case: Case) -> Iterator[Finding]:
-    if not case.parts.store.is_file:
-        yield from database.schema(case)
-        return
-    path = case.parts.store.path
-    try:
-        found = ledgerfile.look(path)
-    except ReviewappError as error:
-        state, fix = (WRONG, "Restore a backup.") if path.is_file() else (WARNING, "The first start makes one.")
-        yield Finding(state, error.detail, fix)
+    found, store = case.looked, case.parts.store
+    if isinstance(found, ReviewappError):
+        if not store.is_file and isinstance(case.server, ReviewappError):
+            yield unread()  # of the server, that is said already
+        elif store.is_file and store.path.is_file():
+            yield Finding(WRONG, found.detail, "Restore a backup.")
+        else:
+            yield Finding(WARNING, found.detail, "The first start makes one.")
         return
     if found.state == ledgerfile.CURRENT:
         yield Finding(OK, f"The schema is {found.schema}, that of this version.")
@@ -131,9 +129,6 @@ def durability(case: Case) -> Iterator[Finding]:
     if not usable(case):
         yield unread()
         return
-    if not case.parts.store.is_file:
-        yield from database.durability(case)
-        return
     with case.parts.store.reading() as connection:
         journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
         synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
@@ -148,9 +143,6 @@ def durability(case: Case) -> Iterator[Finding]:
 
 
 def content(case: Case) -> Iterator[Finding]:
-    if not case.parts.store.is_file:
-        yield from database.its_own(case)
-        return
     path = case.parts.store.path
     if not path.is_file():
         yield unread()
@@ -167,7 +159,10 @@ def times(case: Case) -> Iterator[Finding]:
     if not usable(case):
         yield unread()
         return
-    newest = database.newest(case)
+    with case.parts.store.reading() as connection:
+        newest = max(
+            connection.scalar(select(func.max(table.c.created_at))) or "" for table in (predictions, release_events)
+        )
     if newest > timestamp(case.facts.clock() + TOLERANCE):
         yield Finding(WRONG, f"The newest row is of {newest}, which is yet to come.", "Set the clock; keep it by NTP.")
     else:
@@ -176,12 +171,7 @@ def times(case: Case) -> Iterator[Finding]:
 
 def usable(case: Case) -> bool:
     """Whether the ledger can be opened without being changed: it is there, whole, and of this version."""
-    if not case.parts.store.is_file:
-        return database.usable(case)
-    try:
-        return ledgerfile.look(case.parts.store.path).state == ledgerfile.CURRENT
-    except ReviewappError:
-        return False
+    return not isinstance(case.looked, ReviewappError) and case.looked.state == ledgerfile.CURRENT
 
 
 def unread() -> Finding:
