@@ -20,7 +20,10 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "access.md"
 ROW = re.compile(r"^\| `((?:GET|POST|PUT|DELETE|PATCH) [^`]+)` \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", re.MULTILINE)
 TABLE = {route: dict(zip(("not known", "submit", "review", "admin"), cells, strict=True))
          for route, *cells in ROW.findall(DOCUMENT.read_text())}  # fmt: skip
-PAGES = [route for route in TABLE if "/api/" not in route and "/static/" not in route and "z" not in route[-2:]]
+FOR_PROGRAMS = re.compile(
+    r"\S+ /(api/|v2|livez|readyz|metrics|invocations|ping|health|version)"
+)  # which read no cookie
+PAGES = [route for route in TABLE if not FOR_PROGRAMS.match(route) and "/static/" not in route]
 CHANGES = [route for route in TABLE if not route.startswith("GET")]
 OF_SOMEBODY = [route for route in TABLE if "<prediction_id>" in route or "<upload_id>" in route]
 NOT_KNOWN = ("anonymous", "garbage", "expired", "revoked")
@@ -46,6 +49,7 @@ def _page_of(twin: str) -> str:
 def filled(path: str, named: str = "nothing") -> str:
     """An address that a rule stands for."""
     path = path.replace("<int:version>", "999").replace("<path:filename>", "x").replace("<name>", "x")
+    path = path.replace("<string:model>", "x").replace("<string:version>", "1")
     return re.sub("<prediction_id>|<upload_id>", named, path)
 
 
@@ -121,7 +125,7 @@ def test_a_session_lets_in_just_as_a_token_does_and_only_on_the_pages(app: Flask
         if route == "POST /sign-in":
             assert response.status_code == 401
             continue
-        known = who in ROLES and "/api/" not in route
+        known = who in ROLES and not FOR_PROGRAMS.match(route)
         assert answered(response) == TABLE[route][who if known else "not known"], who
 
 
@@ -262,7 +266,7 @@ def test_no_change_is_taken_from_the_page_of_another_site(
     assert rows(parts) == before
 
 
-@pytest.mark.parametrize("route", [route for route in CHANGES if "/api/" in route])
+@pytest.mark.parametrize("route", [route for route in CHANGES if FOR_PROGRAMS.match(route)])
 def test_the_cookie_changes_nothing_through_the_api(
     page: FlaskClient, parts: Parts, of_bob: dict[str, str], route: str
 ) -> None:

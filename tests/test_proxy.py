@@ -23,6 +23,7 @@ from pysqlite3 import dbapi2
 from reviewapp.config import Settings
 from reviewapp.release import Release
 from reviewapp.samples import csv_template, example_record
+from reviewapp.triage import generator
 
 from . import browser as browsers
 from .proxy import MARKS, NGINX, SHIPPED, Proxied, put_in
@@ -261,6 +262,24 @@ def test_a_file_at_the_limit_is_read_and_one_byte_more_is_refused_by_the_proxy(
         problem = json.loads(response.read())
         assert (response.status, problem["detail"]) == (413, f"The body may have {limit:,} bytes at most.")
         connection.close()
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_large_file_is_answered_whole_though_nginx_ends_a_body_once_its_answer_begins(
+    proxied: Proxied, signed: dict[str, str], chunked: bool
+) -> None:
+    rows = [json.dumps({"input": one.record}).encode() + b"\n" for one in generator.generate(1000, 5)] * 20
+    connection = http.client.HTTPConnection("127.0.0.1", proxied.port, timeout=60)
+    body = b"".join(rows)  # 6 MB
+    sent = {**signed, "Content-Type": "application/x-ndjson"}
+    pieces = (body[start : start + 65536] for start in range(0, len(body), 65536))
+    connection.request(
+        "POST", f"{PREDICT}/bulk?dry_run=true", pieces if chunked else body, sent, encode_chunked=chunked
+    )
+    *answers, last = connection.getresponse().read().splitlines()
+    assert json.loads(last) == {"summary": {"rows": 20_000, "predictions": 20_000, "problems": 0}}
+    assert len(answers) == 20_000
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -526,6 +545,15 @@ def test_a_browser_signs_in_asks_and_reads_every_page_under_a_sub_path(below: Pr
             page.get_by_role("navigation").get_by_role("link", name=name, exact=True).first.click()
             assert page.url.startswith(base)
             assert page.locator("h1").count() == 1
+
+
+def test_other_protocols_are_spoken_under_a_sub_path(below: Proxied, release: Release) -> None:
+    for path in ("/ping", "/health", "/version", "/v2", "/v2/health/ready", f"/v2/models/{release.id.name}/ready"):
+        assert below.call("GET", f"{below.prefix}{path}")[0] == 200, path
+    bearer = {"Authorization": f"Bearer {below.reviewer}"}
+    body = {"instances": [example_record(release.contract)]}
+    status, answer, _ = below.call("POST", f"{below.prefix}/invocations", body, bearer)
+    assert (status, answer) == (200, {"predictions": ["billing"]})
 
 
 def test_both_files_of_locations_are_the_same_but_for_the_prefix() -> None:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from typing import Any
-
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from flask.globals import request_ctx
 from werkzeug.routing import BaseConverter
 from werkzeug.urls import iri_to_uri
 
 from . import bulk, lookups
-from .adapter import ModelAdapter
-from .bodies import batch_request, move_request, prediction_request, promote_request, verdict_request
-from .errors import BadRequest, NotReady, ReleaseRefused, ReviewappError
-from .field import Record
+from .bodies import SUMMARY, batch_request, move_request, prediction_request, promote_request, verdict_request
+from .errors import BadRequest, ReviewappError
 from .filters import LIST_OPTIONS, option
+from .incoming import Incoming
 from .metrics import CONTENT_TYPE, exposition
 from .openapi import describe
 from .parts import own_parts, parts
-from .prediction import Call, IdempotencyKey, Prediction, timestamp, utcnow
+from .prediction import Call
 from .protocol import (
     JSON_TYPE,
     PROBLEM_TYPE,
     answer,
     check_accept,
     check_kind,
-    read_body,
     read_json,
     read_query,
     request_id,
@@ -70,7 +64,7 @@ def create_prediction() -> Response:
     own, asked = own_parts(), request_ctx.request
     adapter, options = own.registry.adapter(), _predict_options()
     record, reference = prediction_request(adapter.contract).load(read_json(own.settings.max_body))
-    [made] = _predict(adapter, [record], [reference], options)
+    [made] = lookups.predict(adapter, [record], [reference], **options)
     if options["dry_run"]:
         return answer(made.as_json() | {"id": None})
     prefix = asked.root_path and iri_to_uri(asked.root_path)
@@ -83,7 +77,7 @@ def create_predictions() -> Response:
     """Answer many requests at once: all of them, or, where a row is wrong, none."""
     adapter, options = parts.registry.adapter(), _predict_options()
     records = batch_request(adapter.contract).load(read_json(parts.settings.max_body))
-    made = _predict(adapter, records, [None] * len(records), options)
+    made = lookups.predict(adapter, records, [None] * len(records), **options)
     shown = [prediction.as_json() for prediction in made]
     if options["dry_run"]:
         shown = [prediction | {"id": None} for prediction in shown]
@@ -93,15 +87,22 @@ def create_predictions() -> Response:
 @api.post("/predictions/bulk")
 @needs("submit")
 def create_bulk() -> Response:
-    """Answer a file of requests, each row for itself; the answers are streamed in the order of the rows."""
-    adapter, options = parts.registry.adapter(), read_query((DRY_RUN,))
+    """Answer a file of requests, each row for itself; read and answered as it comes, in the order of the rows."""
+    own = own_parts()
+    adapter, options = own.registry.adapter(), read_query((DRY_RUN, SUMMARY))
     kind = check_kind(*bulk.KINDS)
     check_accept(kind)
     if "Idempotency-Key" in request.headers:
         raise BadRequest("A file takes no Idempotency-Key: its rows are recorded one after another, not as one.")
-    rows = bulk.read(kind, read_body(parts.settings.max_bulk), adapter.contract)
+    settings = own.settings
+    body = Incoming(request_ctx.request, settings.max_bulk, settings.instance, proxied=settings.proxies > 0)
+    try:
+        rows = bulk.read(kind, body, adapter.contract, longest=settings.max_body, summary=bool(options["summary"]))
+    except ReviewappError:
+        body.close()
+        raise
     call = Call(source="bulk", client=client().name, request_id=request_id(), dry_run=bool(options["dry_run"]))
-    return stream(bulk.answer(rows, adapter, call), kind)
+    return stream(body.spread(bulk.answer(rows, adapter, call)), kind)
 
 
 @api.get("/predictions/<prediction_id>")
@@ -158,47 +159,8 @@ def skip_in_queue(prediction_id: str) -> Response:
     return answer(parts.desk.waiting(client().name).as_json())
 
 
-def _predict_options() -> dict[str, Any]:
-    return read_query(PREDICT_OPTIONS)
-
-
-def _predict(
-    adapter: ModelAdapter,
-    records: Sequence[Record],
-    references: Sequence[str | None],
-    options: dict[str, Any],
-) -> list[Prediction]:
-    key = _idempotency_key()
-    if options["dry_run"]:
-        key = None  # there is nothing to answer again
-    call = Call(
-        source="api",
-        client=client().name,
-        request_id=request_id(),
-        references=references,
-        key=key,
-        dry_run=bool(options["dry_run"]),
-    )
-
-    def predict() -> list[Prediction]:
-        return adapter.predict(records, call, compare=bool(options["compare"]), explain=bool(options["explain"]))
-
-    if key is None:
-        return predict()
-    with parts.ledger.claim(key) as answered:
-        return predict() if answered is None else answered
-
-
-def _idempotency_key() -> IdempotencyKey | None:
-    """Return the caller's key, bound to who asks and to all that the answer depends on."""
-    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
-    if key is None:
-        return None
-    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
-        raise BadRequest("An Idempotency-Key is 1 to 255 printable ASCII characters.")
-    asked = b"\0".join((request.path.encode(), request.query_string, g.body))
-    fingerprint = hashlib.sha256(asked).hexdigest()
-    return IdempotencyKey(client().name, key, fingerprint)
+def _predict_options() -> dict[str, bool]:
+    return {name: bool(value) for name, value in read_query(PREDICT_OPTIONS).items()}
 
 
 # ---- contract and releases --------------------------------------------------------------------------------------
@@ -272,19 +234,7 @@ def livez() -> Response:
 @needs(EVERYBODY)
 def readyz() -> Response:
     """In this worker the live release answers a golden request and the ledger can be written."""
-    try:
-        adapter = parts.registry.adapter()
-        problem = parts.registry.problem()
-        if problem is not None:
-            raise NotReady(f"The live release does not serve: {problem}", retry_after=10)
-        adapter.check_golden(1)
-        parts.store.check_writable(timestamp(utcnow()))
-    except ReviewappError as error:
-        if isinstance(error, NotReady):
-            raise
-        kind = "release" if isinstance(error, ReleaseRefused) else "ledger"
-        raise NotReady(f"The {kind} is not ready: {error.detail}", retry_after=10) from error
-    return answer({"status": "ready", "release": adapter.release.id.as_json()})
+    return answer({"status": "ready", "release": lookups.ready().id.as_json()})
 
 
 @health.get("/metrics")

@@ -27,6 +27,10 @@ REFERENCE = Field(
     max_length=200,
     example="ticket-4711",
 )
+SUMMARY = Field(
+    name="summary", kind="boolean", required=False, nullable=True, title="Summary",
+    description="End CSV with a row that says, as its problem, how many rows there were of each kind.",
+)  # fmt: skip
 VERDICTS = ("agree", "corrected", "disagree", "unsure")
 
 

@@ -1,26 +1,37 @@
 """A file of requests → a file of answers, in the order of the rows: each row is a request of its own.
 
-A mistake of the file (its header, its encoding) refuses the file before anything is recorded. A mistake of a row is
-answered in its place. Rows are answered and recorded CHUNK at a time, and a chunk is handed out before the next one is
-answered; one file is answered by one release.
+Rows are read as they come, answered and recorded CHUNK at a time (fewer where the next one has not come yet), and
+handed out before more are read; one file is answered by one release. A mistake of a row is answered in its place. What
+cannot be read as a file (its header, encoding or a quote) is refused with nothing recorded, if that is seen before the
+first rows are answered; later, the row that it is seen at has that as its problem, and is the last.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol
 
 from . import csvfiles, strictjson
 from .adapter import ModelAdapter
 from .bodies import REFERENCE, prediction_request
 from .contract import Contract
-from .errors import BadRequest, Flaw, InvalidInput, ModelBroken, ReviewappError, as_own, as_problem, pointer
+from .errors import (
+    BadRequest,
+    Flaw,
+    InvalidInput,
+    ModelBroken,
+    ReviewappError,
+    TooLarge,
+    as_own,
+    as_problem,
+    pointer,
+)
 from .field import Record
+from .lines import Lines, Pieces
 from .prediction import Call, Prediction
 from .samples import as_text
 from .schemas import RecordSchema, form_schema
@@ -32,6 +43,7 @@ CSV_TYPE = "text/csv"
 NDJSON_TYPE = "application/x-ndjson"
 KINDS = (CSV_TYPE, NDJSON_TYPE)
 CHUNK = 500
+LONGEST_ROW = 1 << 20  # bytes, as REVIEWAPP_MAX_BODY has it
 SHOWN_CHOICES = 10
 SHOWN_NAME = 100  # characters of a column's name that a mistake shows: without a header, they are a row's own cells
 _REFERENCE = RecordSchema((REFERENCE,), text=True)
@@ -58,6 +70,9 @@ class Rows(Protocol):
 
     def __iter__(self) -> Iterator[Row]: ...
 
+    def waits(self) -> bool:
+        """Whether the next row has not come yet."""
+
     def begin(self) -> bytes:
         """Return what comes before the results."""
 
@@ -69,22 +84,29 @@ class Rows(Protocol):
 
 
 @stage("parse")
-def read(kind: str, content: bytes, contract: Contract) -> Rows:
-    """Return the rows of a file of one of KINDS; raise InvalidInput for what is wrong with the whole of it."""
-    return CsvRows(content, contract) if kind == CSV_TYPE else JsonRows(content, contract)
+def read(
+    kind: str, content: bytes | Pieces, contract: Contract, *, longest: int = LONGEST_ROW, summary: bool = False
+) -> Rows:
+    """Return the rows of a file of one of KINDS; raise InvalidInput where it has no row, or a wrong header.
+
+    A row may have `longest` bytes; more is a problem.
+    """
+    if kind == CSV_TYPE:
+        return CsvRows(content, contract, longest=longest, summary=summary)
+    return JsonRows(content, contract, longest=longest)
 
 
 def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
-    """Yield the file of answers, a chunk at a time.
+    """Yield the file of answers, some rows at a time.
 
-    A row that the model fails at has that as its problem. Where recording fails, every row from that chunk on that
-    could have been asked has this failure as its problem, so that no file ends early and looks whole; before anything
-    is handed out, the failure is raised.
+    A row that the model fails at has that as its problem. Where recording fails, every row from there on that could
+    have been asked has this failure as its problem, so that no file ends early and looks whole; before anything is
+    handed out, the failure is raised. So is what is wrong with the file itself; later, it is the problem of a last row.
     """
     written = problems = 0
     failure: ReviewappError | None = None
-    reading = iter(rows)
-    while chunk := list(islice(reading, CHUNK)):
+    reading: Iterator[Row] = iter(rows)
+    while chunk := _next_rows(rows, reading, written):
         asked = [row for row in chunk if row.mistake is None]
         made: list[Result] = []
         if asked and failure is None:
@@ -101,6 +123,22 @@ def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
         problems += sum(isinstance(result, ReviewappError) for _, result in results)
         yield before + rows.write(results, call)
     yield rows.end(written, problems)
+
+
+def _next_rows(rows: Rows, reading: Iterator[Row], written: int) -> list[Row]:
+    """Return the next rows, CHUNK at most, of which none waits for one that has not come yet."""
+    found = list[Row]()
+    try:
+        for row in islice(reading, CHUNK):
+            found.append(row)
+            if rows.waits():
+                break
+    except ReviewappError as error:
+        if not written:
+            raise
+        says = f"{in_words(error).rstrip('.')}. Neither this row nor any after it was answered."
+        found.append(Row(written + len(found) + 1, {}, mistake=BadRequest(says)))
+    return found
 
 
 def answers(rows: Sequence[Row], adapter: ModelAdapter, call: Call, *, compare: bool = False) -> list[Result]:
@@ -131,19 +169,28 @@ def _logged(error: Exception, call: Call, row: int) -> ReviewappError:
 class JsonRows:
     """A request on each line, as the single route takes it; a prediction or a problem on each, and a summary last."""
 
-    def __init__(self, content: bytes, contract: Contract) -> None:
-        if not content.strip(b" \t\r\n"):
+    def __init__(self, content: bytes | Pieces, contract: Contract, *, longest: int = LONGEST_ROW) -> None:
+        self._lines = Lines(content, longest, universal=False)
+        self._longest, self._schema = longest, prediction_request(contract)
+        self._first = next(self._filled(), None)
+        if self._first is None:
             raise _refused("too_few_items", "The file holds no request.")
-        self._content, self._schema = content, prediction_request(contract)
+
+    def _filled(self) -> Iterator[bytes]:
+        return (line.rstrip(b"\r\n") for line in self._lines if line.strip(b" \t\r\n"))
 
     def __iter__(self) -> Iterator[Row]:
-        lines = (line.rstrip(b"\r\n") for line in io.BytesIO(self._content) if line.strip(b" \t\r\n"))
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(chain([self._first or b""], self._filled()), 1):
             try:
+                if len(line) > self._longest:
+                    raise TooLarge(f"A line may have {self._longest:,} bytes at most.")
                 record, reference = self._schema.load(strictjson.loads(line))
                 yield Row(number, record, reference)
             except ReviewappError as error:
                 yield Row(number, {}, mistake=error)
+
+    def waits(self) -> bool:
+        return self._lines.waits()
 
     def begin(self) -> bytes:
         return b""
@@ -173,35 +220,61 @@ class CsvRows:
     by the sign that parts the question.
     """
 
-    def __init__(self, content: bytes, contract: Contract) -> None:
-        self._content = content
+    def __init__(
+        self, content: bytes | Pieces, contract: Contract, *, longest: int = LONGEST_ROW, summary: bool = False
+    ) -> None:
+        self._lines = Lines(content, longest, universal=True)
+        self._summary = summary
         try:
-            csvfiles.check_text(content)
-            self.delimiter = csvfiles.delimiters(content, {*contract.names, REFERENCE.name})[0]
-            records = csvfiles.records(content, self.delimiter)
-            _, self.header = next(records, (1, []))
+            text = csvfiles.decoded(self._lines)
+            head = csvfiles.header_lines(text, longest)
+            self.delimiter = csvfiles.delimiters(head, {*contract.names, REFERENCE.name})[0]
+            self._records = csvfiles.parse(chain(head, text), self.delimiter, longest)
+            _, self.header = next(self._records, (1, []))
             _check_header(self.header, contract)
-            if not sum(1 for _ in records):  # all are read: a quote that nobody closes is found before one is recorded
-                raise _refused("too_few_items", "The file has a header and no row.")
+            self._first = next(self._records, None)
         except csvfiles.NotCSV as error:
             raise _refused("not_csv", error.detail) from None
+        if self._first is None:
+            raise _refused("too_few_items", "The file has a header and no row.")
         self._columns = Columns(self.header, contract)
         self._answer = answer_columns(contract.outcome.task, self.header)
 
+    @classmethod
+    def whole(cls, content: bytes, contract: Contract) -> CsvRows:
+        """Return the rows of a file that is refused for what is wrong anywhere in it, before one is answered."""
+        try:
+            csvfiles.check_text(content)
+            rows = cls(content, contract, longest=csvfiles.LONGEST_CELL)
+            for _ in csvfiles.records(content, rows.delimiter):
+                pass  # a quote that nobody closes is found
+        except csvfiles.NotCSV as error:
+            raise _refused("not_csv", error.detail) from None
+        return rows
+
     def cells(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the cells of each row with the line that it begins in."""
-        return islice(csvfiles.records(self._content, self.delimiter), 1, None)
+        """Yield, once, the cells of each row with the line that it begins in; raise InvalidInput where none is seen."""
+        try:
+            if self._first is not None:
+                yield self._first
+            yield from self._records
+        except csvfiles.NotCSV as error:
+            raise _refused("not_csv", error.detail) from None
 
     def __iter__(self) -> Iterator[Row]:
         for number, (line, cells) in enumerate(self.cells(), 1):
             yield self._columns.row(number, line, cells)
+
+    def waits(self) -> bool:
+        return self._lines.waits()
 
     def begin(self) -> bytes:
         return csvfiles.write([[*self.header, *self._answer]], self.delimiter).encode()
 
     @stage("render")
     def write(self, results: Iterable[tuple[Row, Result]], call: Call) -> bytes:
-        rows = ([*row.cells, *self._answered(result, call)] for row, result in results)
+        width = len(self.header)
+        rows = ([*fitted(row.cells, width), *self._answered(result, call)] for row, result in results)
         return csvfiles.write(rows, self.delimiter).encode()
 
     def _answered(self, result: Result, call: Call) -> list[str]:
@@ -210,7 +283,11 @@ class CsvRows:
         return answer_cells(replace(result, id="") if call.dry_run else result)
 
     def end(self, rows: int, problems: int) -> bytes:
-        return b""
+        if not self._summary:
+            return b""
+        said = f"Summary: {rows:,} rows, {rows - problems:,} predictions, {problems:,} problems."
+        last = [*fitted((), len(self.header)), *problem_cells(said, len(self._answer))]
+        return csvfiles.write([last], self.delimiter).encode()
 
 
 class Columns:
@@ -303,7 +380,10 @@ def in_words(error: ReviewappError) -> str:
     """Return a problem for one cell: every mistake with the column that it is in."""
     if not error.errors:
         return error.detail
-    return "; ".join(f"{column(flaw.pointer)}: {flaw.detail.rstrip('.')}{_choices(flaw)}" for flaw in error.errors)
+    return "; ".join(
+        f"{f'{column(flaw.pointer)}: ' if flaw.pointer else ''}{flaw.detail.rstrip('.')}{_choices(flaw)}"
+        for flaw in error.errors
+    )
 
 
 def _choices(flaw: Flaw) -> str:

@@ -56,6 +56,12 @@ def _access_log(text: str) -> str:
     return text
 
 
+def _switch(text: str) -> str:
+    if text not in ("on", "off"):
+        raise ValueError("it must be on or off")
+    return text
+
+
 def _share(text: str) -> float:
     number = float(text)
     if not 0 < number < 1:
@@ -129,6 +135,9 @@ class Settings:
         _access_log,
         "`auto`",
         "A line of JSON for each request on standard output: `on`, `off`, `auto`: unless that is a terminal.",
+    )
+    compat: str = _row(
+        "on", _switch, "`on`", "`off`: the routes of other protocols are not there (MLflow's `/invocations`, `/v2`)."
     )
     slo_availability: float = _row(0.999, _share, "`0.999`", "Share of requests that must not fail, over 30 days.")
     slo_latency_ms: int = _row(100, _positive, "`100`", "Milliseconds within which a request should be answered.")

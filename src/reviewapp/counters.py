@@ -54,7 +54,11 @@ PROBLEMS = (
 )  # fmt: skip
 CODES = (*FLAWS, *PROBLEMS, OTHER)
 # What the objectives are not about: the questions of machines, files that are only handed out, what names no route.
-APART = ("/livez", "/readyz", "/metrics", "/static/<path:filename>", OTHER)
+APART = (
+    "/livez", "/readyz", "/metrics", "/ping", "/health", "/version", "/v2", "/v2/health/live", "/v2/health/ready",
+    "/v2/models/<string:model>/ready", "/v2/models/<string:model>/versions/<string:version>/ready",
+    "/static/<path:filename>", OTHER,
+)  # fmt: skip
 # A whole file takes as long as it has rows, so it counts in the availability alone.
 FILES = (
     "/api/v1/predictions/bulk", "/upload", "/upload/<upload_id>/continue", "/upload/<upload_id>/answers.csv",

@@ -6,6 +6,7 @@ breaks. Cells are text, nothing is guessed. Written: every cell quoted, lines en
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -46,15 +47,16 @@ def _line_of(content: bytes, place: int) -> int:
     return len(_LINE_END.findall(content, 0, place)) + 1
 
 
-def delimiters(content: bytes, known: Collection[str] = ()) -> list[str]:
-    """Return the signs that may part the cells, the likeliest first, by the header alone.
+def delimiters(content: bytes | Sequence[str], known: Collection[str] = ()) -> list[str]:
+    """Return the signs that may part the cells, the likeliest first, by the header alone: of a file, or of its lines.
 
     That is the one which makes the most `known` names of it, else the most names.
     """
 
     def names(delimiter: str) -> tuple[int, int]:
+        lines = records(content, delimiter) if isinstance(content, bytes) else parse(content, delimiter)
         try:
-            _, header = next(records(content, delimiter), (0, []))
+            _, header = next(lines, (0, []))
         except NotCSV:
             return 0, 0
         return sum(name in known for name in header), len(header)
@@ -68,17 +70,56 @@ def records(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     A file that begins with an empty line has the header []. Raises NotCSV where quotes are not closed, or are
     followed by more. The content has passed `check_text`.
     """
+    return parse(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""), delimiter)
+
+
+def parse(lines: Iterable[str], delimiter: str, longest: int = LONGEST_CELL) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records of lines, each with its end; raises NotCSV for one of more than `longest` characters, too.
+
+    A quote that nobody closes makes one record of all that follows, which would fill the memory.
+    """
     csv.field_size_limit(LONGEST_CELL)
-    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    begins = 1
+    begins, size = 1, 0
+
+    def counted() -> Iterator[str]:
+        nonlocal size
+        for line in lines:
+            size += len(line)
+            if size > longest:
+                raise NotCSV(begins, f"this row has more than {longest:,} characters; perhaps a quote is not closed.")
+            yield line
+
+    reader = csv.reader(counted(), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
             if cells or begins == 1:
                 yield begins, cells
-            begins = reader.line_num + 1
+            begins, size = reader.line_num + 1, 0
     except csv.Error as error:
         raise NotCSV(begins, f"this cannot be read as CSV ({error}).") from None
+
+
+def decoded(lines: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines of a file as text; raises NotCSV at the one that is not UTF-8, or holds a NUL."""
+    for number, line in enumerate(lines, 1):
+        try:
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode()
+        except UnicodeDecodeError:
+            raise NotCSV(number, f"this is not UTF-8; {_SAVE}") from None
+        if "\0" in text:
+            raise NotCSV(number, f"here is a NUL character; {_SAVE}")
+        yield text
+
+
+def header_lines(lines: Iterator[str], longest: int) -> list[str]:
+    """Return the lines that the header is made of, perhaps some more: as many as it takes to close its quotes."""
+    found, quotes, size = list[str](), 0, 0
+    for line in lines:
+        found.append(line)
+        quotes, size = quotes + line.count('"'), size + len(line)
+        if quotes % 2 == 0 or size > longest:
+            break
+    return found
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
   logs counters access_log metering      the log, what is counted and told of each request,
   manifest                               a release's files,
   remotefiles fetched releasestore       and where releases lie: a folder, or a URL and what was fetched from it
-0 strictjson csvfiles joining            reading JSON and CSV strictly, writing CSV safely; calls that meet
+0 strictjson csvfiles lines joining      reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
 2 difference                             what changes for callers from one contract to another
@@ -14,7 +14,7 @@
 3 engine/                                how an option answers: scikit-learn itself, or its fitted parts compiled
 3 explain prediction adapter             answering: the one module that both doors call
 3 proof proving verifying                whether a release may be loaded at all, shown in a process of its own
-3 bulk                                   whole files: each row a request of its own
+3 bulk dataframes tensors                whole files: each row a request of its own; tables of other protocols
 3 columns sqlwords tables chain schema   keeping: what SQLite and PostgreSQL have in common and what they do not,
   statements keylocks sqlite postgres
   store desk reviews blocks ledger       predictions, what waits, what was said of them, the live release, who may do
@@ -31,9 +31,9 @@
 4 slo tally                              how the service stands to its objectives, how much it has answered
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
-5 parts    6 protocol security           what the app is made of; HTTP and guards as both doors need them
+5 parts    6 protocol incoming security  what the app is made of; HTTP and guards as both doors need them
 6 lookups metrics                        what both doors look up; what Prometheus reads
-7 api ui/ worker server doctor/          the doors, gunicorn, and what to know before trusting it
+7 api compat ui/ worker server doctor/   the doors, gunicorn, and what to know before trusting it
 8 factory    9 cli/ __main__             joined together, and the command
 
 A file imports only files that come before it; a test holds it to that.
@@ -58,6 +58,7 @@ from .access_log import AccessLog
 from .accounts import Accounts
 from .adapter import ModelAdapter
 from .api import Name, api, health
+from .compat import compat, is_spoken, refusal
 from .config import Settings, load_settings
 from .counters import OTHER, Counters
 from .desk import Desk
@@ -123,7 +124,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.after_request(_finish)
     app.register_error_handler(Exception, _failed)
     app.url_map.converters["default"] = Name
-    for blueprint in (api, health, ui):
+    for blueprint in (api, health, ui, *([compat] if settings.compat == "on" else [])):
         app.register_blueprint(blueprint)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     security.check_guards(app)
@@ -195,7 +196,7 @@ def _failed(error: Exception) -> WerkzeugResponse:
     lost = [] if for_programs else _lost(known)
     protocol.drain()
     if for_programs:
-        response: WerkzeugResponse = protocol.problem(known)
+        response: WerkzeugResponse = refusal(known) if is_spoken() else protocol.problem(known)
     elif isinstance(known, Unauthenticated) and request.method in ("GET", "HEAD") and request.endpoint != "ui.sign_in":
         asked = request.root_path + request.full_path.removesuffix("?")
         response = redirect(url_for("ui.sign_in", next=asked if 1 < len(asked) <= 1000 else None), 303)
@@ -223,7 +224,13 @@ def _lost(error: ReviewappError) -> list[tuple[str, str]]:
 def _for_programs() -> bool:
     """Whether the answer is read by a program; a request for a foreign Host has no pages to link to."""
     path = request.path
-    return path.startswith("/api/") or path in _PROGRAMS or request_ctx.url_adapter is None or protocol.wants_json()
+    return (
+        path.startswith("/api/")
+        or path in _PROGRAMS
+        or is_spoken()
+        or request_ctx.url_adapter is None
+        or protocol.wants_json()
+    )
 
 
 _PROGRAMS = {"/livez", "/readyz", "/metrics"}

@@ -2,24 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from . import monitoring
+from .adapter import ModelAdapter
 from .desk import Lease
 from .drift import ROUND
-from .errors import Conflict, NotReady
+from .errors import Conflict, NotReady, ReleaseRefused, ReviewappError
+from .field import Record
 from .filters import LIST_OPTIONS, PAGE, with_times
 from .finding import SORTS
 from .parts import parts
 from .policy import Policy
-from .prediction import Prediction, utcnow, verdict_of
-from .protocol import read_query
+from .prediction import Call, Prediction, timestamp, utcnow, verdict_of
+from .protocol import idempotency_key, read_query, request_id
 from .release import Release
 from .security import client
+
+
+def predict(
+    adapter: ModelAdapter,
+    records: Sequence[Record],
+    references: Sequence[str | None] = (),
+    *,
+    compare: bool = False,
+    explain: bool = False,
+    dry_run: bool = False,
+) -> list[Prediction]:
+    """Return the answers to checked records, recorded as whoever asks; once for an Idempotency-Key."""
+    key = idempotency_key(client().name)
+    if dry_run:
+        key = None  # there is nothing to answer again
+    call = Call(
+        source="api",
+        client=client().name,
+        request_id=request_id(),
+        references=references,
+        key=key,
+        dry_run=dry_run,
+    )
+    if key is None:
+        return adapter.predict(records, call, compare=compare, explain=explain)
+    with parts.ledger.claim(key) as answered:
+        return adapter.predict(records, call, compare=compare, explain=explain) if answered is None else answered
+
+
+def ready(*, ledger: bool = True) -> Release:
+    """Return the live release; raise NotReady where in this worker it does not answer a golden request.
+
+    So it does where the `ledger` cannot be written, if that is asked for: it costs a row.
+    """
+    try:
+        adapter = parts.registry.adapter()
+        problem = parts.registry.problem()
+        if problem is not None:
+            raise NotReady(f"The live release does not serve: {problem}", retry_after=10)
+        adapter.check_golden(1)
+        if ledger:
+            parts.store.check_writable(timestamp(utcnow()))
+    except ReviewappError as error:
+        if isinstance(error, NotReady):
+            raise
+        kind = "release" if isinstance(error, ReleaseRefused) else "ledger"
+        raise NotReady(f"The {kind} is not ready: {error.detail}", retry_after=10) from error
+    return adapter.release
 
 
 def prediction(prediction_id: str, *, hidden: bool = False) -> Prediction:

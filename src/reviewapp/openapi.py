@@ -8,7 +8,7 @@ from typing import Any
 from apispec import APISpec
 
 from . import __version__, strictjson
-from .bodies import REFERENCE
+from .bodies import REFERENCE, SUMMARY
 from .bulk import CSV_TYPE, NDJSON_TYPE
 from .components import TEXT, Schema, components, member, ref
 from .contract import Contract
@@ -178,7 +178,7 @@ def _bulk(contract: Contract, example: Any, predict_options: Sequence[Field]) ->
     """The one route that takes and answers files: CSV as text, NDJSON by the schema of each of its lines."""
     operation = _operation(
         "Answer a file of requests, each row for itself", None, _FILE,
-        parameters=[_parameter(field) for field in predict_options if field.name == "dry_run"],
+        parameters=[*(_parameter(field) for field in predict_options if field.name == "dry_run"), _parameter(SUMMARY)],
     )  # fmt: skip
     line = strictjson.dumps(example).decode()
     operation["requestBody"] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 import re
@@ -38,6 +39,7 @@ from .errors import (
     pointer,
 )
 from .field import Field
+from .prediction import IdempotencyKey
 from .schemas import RecordSchema
 from .stages import begin, stage
 
@@ -109,19 +111,33 @@ def _kind_and_charset(content_type: str) -> tuple[str, str]:
 def read_body(limit: int) -> bytes:
     """Return the body, `limit` bytes at most; raise TooLarge, or BadRequest where it breaks off."""
     asked = request_ctx.request  # the request itself: each use of the proxy would look it up anew
+    length = check_size(asked, limit)
+    with patience(asked, BODY_PAUSE):
+        body = b"".join(_chunks(asked, limit + 1))
+    if len(body) > limit:
+        raise too_large(limit)
+    if length is not None and len(body) < length:
+        raise too_short()
+    g.body = body
+    return body
+
+
+def check_size(asked: Request, limit: int) -> int | None:
+    """Return how long the body says that it is, where it does; raise a 4xx where that is too long, or it is encoded."""
     length = asked.content_length
     if asked.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
     if (length or 0) > limit:
         raise too_large(limit)
-    with _patience(asked, BODY_PAUSE):
-        body = b"".join(_chunks(asked, limit + 1))
-    if len(body) > limit:
-        raise too_large(limit)
-    if length is not None and len(body) < length:
-        raise BadRequest("The body is shorter than its Content-Length says.")
-    g.body = body
-    return body
+    return length
+
+
+def too_short() -> BadRequest:
+    return BadRequest("The body is shorter than its Content-Length says.")
+
+
+def broken_off() -> BadRequest:
+    return BadRequest("The body broke off, or its chunks are not well formed.")
 
 
 @stage("parse")
@@ -189,12 +205,16 @@ def too_large(limit: int) -> TooLarge:
 
 def drain() -> None:
     """Read what a client is still sending, within bounds: a connection closed before that loses the answer."""
-    if g.get("body") is not None:
-        return
+    if g.get("body") is None:
+        discard(request)
+
+
+def discard(asked: Request) -> None:
+    """Read the rest of a body, within the same bounds."""
     ends = time.monotonic() + DRAIN_SECONDS
     try:
-        with _patience(request, DRAIN_PAUSE):
-            for _ in _chunks(request, DRAIN_BYTES):
+        with patience(asked, DRAIN_PAUSE):
+            for _ in _chunks(asked, DRAIN_BYTES):
                 if time.monotonic() > ends:
                     break
     except BadRequest:
@@ -202,7 +222,7 @@ def drain() -> None:
 
 
 @contextmanager
-def _patience(source: Request, seconds: float) -> Iterator[None]:
+def patience(source: Request, seconds: float) -> Iterator[None]:
     """Wait no longer than this for the next byte: gunicorn's threads would wait for ever."""
     connection = source.environ.get("gunicorn.socket")
     if connection is None:
@@ -227,7 +247,7 @@ def _chunks(source: Request, most: int) -> Iterator[bytes]:
         try:
             chunk = stream.read(min(_CHUNK, left))
         except (OSError, ParseException):
-            raise BadRequest("The body broke off, or its chunks are not well formed.") from None
+            raise broken_off() from None
         if not chunk:
             return
         left -= len(chunk)
@@ -261,6 +281,17 @@ def _refuse_twice(where: str, names: Sequence[str]) -> None:
 def is_path(address: str) -> bool:
     """Whether an address that came with a request is a path of this service; browsers read // and /\\ as a host."""
     return re.fullmatch(r"/(?!/)[!-\[\]-~]*", address) is not None
+
+
+def idempotency_key(client: str) -> IdempotencyKey | None:
+    """Return the key that a client sent, bound to them and to all that the answer depends on; the body was read."""
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return None
+    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise BadRequest("An Idempotency-Key is 1 to 255 printable ASCII characters.")
+    asked = b"\0".join((request.path.encode(), request.query_string, g.body))
+    return IdempotencyKey(client, key, hashlib.sha256(asked).hexdigest())
 
 
 def wants_json() -> bool:

@@ -169,7 +169,7 @@ class _Counted:
 
     def __init__(self, rows: bulk.Rows) -> None:
         self._rows = rows
-        self.begin, self.write = rows.begin, rows.write
+        self.begin, self.write, self.waits = rows.begin, rows.write, rows.waits
 
     def __iter__(self) -> Iterator[bulk.Row]:
         return iter(self._rows)

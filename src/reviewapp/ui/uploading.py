@@ -162,7 +162,7 @@ def send_upload() -> ResponseReturnValue:
     try:
         name, content, values = read_file("file", parts.settings.max_bulk, UPLOAD_FIELDS)
         with stage("parse"):
-            rows = bulk.CsvRows(content, adapter.contract)
+            rows = bulk.CsvRows.whole(content, adapter.contract)
     except (InvalidInput, TooLarge) as error:
         drain()  # what is still being sent, or the page would not arrive
         return show_mistakes("uploads.html", _uploads_page(_mistakes(error)), error)
