@@ -32,6 +32,7 @@
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol incoming security  what the app is made of; HTTP and guards as both doors need them
+6 scoring/                               files of any size, answered by column and by Dask
 6 lookups metrics                        what both doors look up; what Prometheus reads
 7 api compat ui/ worker server doctor/   the doors, gunicorn, and what to know before trusting it
 8 factory    9 cli/ __main__             joined together, and the command
