@@ -1,5 +1,6 @@
 """Releases under a URL: fetched once, held to the ledger's digest, never half there."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from reviewapp import fetched
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import NotReady, ReleaseRefused, StoreFull
-from reviewapp.manifest import MANIFEST, check_files
+from reviewapp.manifest import MANIFEST, check_files, digest_of
 from reviewapp.registry import Registry
 from reviewapp.release import Release
 from reviewapp.releasestore import Remote
@@ -193,6 +194,19 @@ def test_what_is_not_what_was_built_is_refused_in_a_sentence_and_not_kept(
     (tmp_path / "kept").rename(there)
     known.promote(2, "mended", "x")
     assert known.adapter().release.id == two[1].id
+
+
+def test_no_manifest_leads_out_of_the_folder_whatever_its_digest_is(
+    two: Two, there: Path, host: Callable[..., Remote], tmp_path: Path
+) -> None:
+    path = there / "triage" / "2" / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["files"]["../../../found"] = manifest["files"]["card.md"]
+    manifest["digest"] = digest_of(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseRefused, match="no name of a file"):
+        host("b").local(("triage", 2, manifest["digest"]))
+    assert not list(tmp_path.rglob("found"))
 
 
 @pytest.mark.parametrize("how", ["down", "broken"])
