@@ -207,6 +207,15 @@ def test_a_column_of_plain_numbers_is_read_at_once_and_the_odd_ones_are_left_to_
     assert check_of(["3.0", "pigeon", "7"]).sure.tolist() == [True, False, True]
 
 
+def test_whole_numbers_of_more_than_53_bits_stay_exact() -> None:
+    field = Field(name="n", kind="integer", nullable=True)
+    contract = Contract(name="any", fields=(field,), outcome=EVERY_KIND.outcome)
+    for cells in (["3.0", "9007199254740993", ""], ["1", "9007199254740993", "2"]):
+        content = "".join(f'"{cell}"\n' for cell in cells).encode()
+        checked = check(read_csv(content, Header(("n",)), 1, 2, contract), contract)
+        assert [one["n"] for one in checked.records(checked.values())][1] == 9007199254740993
+
+
 @pytest.mark.parametrize("text", [True, False])
 def test_an_absent_column_is_null_or_missing(text: bool) -> None:
     optional = ColumnCheck(Field(name="n", kind="number", required=False, nullable=True), text=text).absent(2)

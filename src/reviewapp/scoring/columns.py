@@ -136,7 +136,12 @@ class ColumnCheck:
             read = [self._one(cell) for cell in cells]
         sure = np.array([value is not ABSENT for value in read], dtype=np.bool_)
         values = [None if value is ABSENT else value for value in read]
-        return Column(values if self._dtype is None else _filled(values, self._dtype), sure)
+        if self._dtype is None:
+            return Column(values, sure)
+        numbers = _filled(values, self._dtype)
+        if self._field.kind == "integer":  # a column of floats does not hold larger ones exactly; a record does
+            sure &= ~(np.abs(numbers.astype(np.float64)) >= EXACT)
+        return Column(numbers, sure)
 
     def _one(self, cell: Any) -> Value | Absent:
         """Return the value that a cell has, or ABSENT where it breaks a rule."""
