@@ -204,6 +204,7 @@ def test_a_column_of_plain_numbers_is_read_at_once_and_the_odd_ones_are_left_to_
     found = check_of(["1"] * 30 + ["pigeon", "-1", "3.0", ""])
     assert found.sure.tolist() == [True] * 30 + [False] * 4
     assert found.values.dtype == np.int64
+    assert check_of(["1"] * 30 + ["9" * 5000]).sure.tolist() == [True] * 30 + [False]
     assert check_of(["3.0", "pigeon", "7"]).sure.tolist() == [True, False, True]
 
 
