@@ -78,7 +78,7 @@ def run(folder: Path, *, full: bool) -> list[Figure]:
             before = set(load.acknowledged)
             archive = folder / f"{number}.tar"
             try:
-                backup.make(parts.settings, parts.store.path, archive)
+                backup.make(parts.settings, parts.store, archive)
                 written += 1
                 found = _put_back(archive, folder / "restored")
             except ReviewappError as error:
@@ -102,9 +102,9 @@ def run(folder: Path, *, full: bool) -> list[Figure]:
 def _put_back(archive: Path, instance: Path) -> set[str] | None:
     """Put a backup into an instance of its own; return the ids that its ledger holds, or None if it is not whole."""
     settings = load_settings({"instance": instance}, {})
-    ledger = Store(settings.database_url).path
-    restoring.restore(archive, settings, ledger, replace=False)
-    if ledgerfile.flaws(ledger):
+    store = Store(settings.database_url)
+    restoring.restore(archive, settings, store, replace=False)
+    if ledgerfile.flaws(ledger := store.path):
         return None
     with closing(dbapi2.connect(str(ledger))) as connection:
         return {one for (one,) in connection.execute("SELECT id FROM predictions")}

@@ -37,13 +37,14 @@ class Instance:
     def __init__(self, folder: Path) -> None:
         self.folder, self.ledger = folder, folder / LEDGER
         self.settings = Settings(instance=folder, releases=folder / "releases", database_url=f"sqlite:///{self.ledger}")
+        self.store = Store(self.settings.database_url)
 
     def run(self, *words: Any) -> Result:
         environment = {"REVIEWAPP_INSTANCE": str(self.folder), "REVIEWAPP_RELEASES": "", "REVIEWAPP_DATABASE_URL": ""}
         return CliRunner().invoke(main, [str(word) for word in words], env=environment)
 
     def restore(self, file: Path, *, replace: bool = False) -> list[Path]:
-        return restoring.restore(file, self.settings, self.ledger, replace=replace)[1]
+        return restoring.restore(file, self.settings, self.store, replace=replace)[1]
 
     def ids(self) -> list[str]:
         with dbapi2.connect(str(self.ledger)) as connection:
@@ -84,7 +85,7 @@ def other(tmp_path: Path) -> Instance:
 
 @pytest.fixture
 def file(instance: Instance, tmp_path: Path) -> Path:
-    backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
+    backup.make(instance.settings, instance.store, tmp_path / "kept.tar")
     return tmp_path / "kept.tar"
 
 
@@ -116,7 +117,7 @@ def test_what_was_acknowledged_before_is_in_a_backup_that_is_made_in_use_and_ver
     made = [api("post", "/predictions", json={"input": example}).json["id"] for _ in range(3)]
     with parts.store.writing() as connection:  # a writer does not keep it waiting
         connection.exec_driver_sql("DELETE FROM probe")
-        kept = backup.make(parts.settings, parts.store.path, tmp_path / "kept.tar")
+        kept = backup.make(parts.settings, parts.store, tmp_path / "kept.tar")
     assert kept.rows["predictions"] == 3
     assert kept.live == str(release.id)
     assert (tmp_path / "kept.tar").stat().st_mode & 0o777 == 0o600
@@ -146,7 +147,7 @@ def test_the_command_says_what_it_wrote_and_replaces_nothing(instance: Instance,
 def test_what_the_operator_wrote_is_kept_too(instance: Instance, other: Instance, tmp_path: Path) -> None:
     (instance.folder / TRUSTED).write_text("[]")
     (instance.folder / "config.py").write_text("THREADS = 3\n")
-    backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
+    backup.make(instance.settings, instance.store, tmp_path / "kept.tar")
     assert other.restore(tmp_path / "kept.tar") == []
     assert other.contents() == instance.contents() | {LEDGER: other.contents()[LEDGER]}
 
@@ -159,7 +160,7 @@ def test_without_a_ledger_there_is_nothing_to_back_up(other: Instance, tmp_path:
     other.folder.mkdir(exist_ok=True)
     other.write("CREATE TABLE foreign_to_us (x)")
     with pytest.raises(StoreError, match="did not make"):
-        backup.make(other.settings, other.ledger, tmp_path / "kept.tar")
+        backup.make(other.settings, other.store, tmp_path / "kept.tar")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
@@ -167,12 +168,12 @@ def test_a_damaged_ledger_makes_no_backup(instance: Instance, tmp_path: Path) ->
     whole = instance.ledger.read_bytes()
     instance.ledger.write_bytes(b"no database" * 1000)
     with pytest.raises(StoreBusy, match="damaged"):
-        backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
+        backup.make(instance.settings, instance.store, tmp_path / "kept.tar")
     instance.ledger.write_bytes(whole)
     instance.write("PRAGMA writable_schema=ON; ")
     instance.write("INSERT INTO verdicts VALUES (1, 99, 'agree', NULL, NULL, '[]', NULL, 'ann', 'x', 0, NULL)")
     with pytest.raises(StoreBusy, match="names a row that is not there"):
-        backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
+        backup.make(instance.settings, instance.store, tmp_path / "kept.tar")
     assert not (tmp_path / "kept.tar").exists()
 
 
@@ -226,7 +227,7 @@ def test_a_backup_that_was_not_written_as_meant_is_not_kept(
 ) -> None:
     monkeypatch.setattr(backup, "unpacked", lambda file: None)
     with pytest.raises(StoreBusy, match="nothing is kept"):
-        backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
+        backup.make(instance.settings, instance.store, tmp_path / "kept.tar")
     assert not (tmp_path / "kept.tar").exists()
 
 
@@ -407,7 +408,7 @@ def test_a_config_that_names_another_ledger_is_to_be_put_there_first(
     instance: Instance, other: Instance, tmp_path: Path
 ) -> None:
     (instance.folder / "config.py").write_text(f"DATABASE_URL = 'sqlite:///{tmp_path}/elsewhere.sqlite3'\n")
-    backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
+    backup.make(instance.settings, instance.store, tmp_path / "kept.tar")
     with pytest.raises(UsageError, match="unpack it"):
         other.restore(tmp_path / "kept.tar")
     assert other.contents() == {}
@@ -420,7 +421,7 @@ def test_a_config_that_names_another_ledger_is_to_be_put_there_first(
 
 def test_a_newer_schema_is_not_restored(instance: Instance, other: Instance, tmp_path: Path) -> None:
     instance.write("UPDATE alembic_version SET version_num = '9999'")
-    backup.make(instance.settings, instance.ledger, tmp_path / "kept.tar")
+    backup.make(instance.settings, instance.store, tmp_path / "kept.tar")
     with pytest.raises(StoreError, match="9999, which a newer version"):
         other.restore(tmp_path / "kept.tar")
     assert other.contents() == {}

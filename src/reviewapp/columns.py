@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import JSON, BigInteger, Dialect, SmallInteger, TypeDecorator
 from sqlalchemy import Boolean as _Boolean
+from sqlalchemy import Float as _Float
 from sqlalchemy import Integer as _Integer
 from sqlalchemy import String as _String
 from sqlalchemy import Text as _Text
@@ -46,6 +47,16 @@ class _Truth(TypeDecorator[bool]):
         return None if value is None else bool(value)
 
 
+class _Number(TypeDecorator[float]):
+    """A number without a zero below zero, which SQLite does not tell from zero."""
+
+    impl = _Float
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> float | None:
+        return None if value is None else float(value) + 0.0
+
+
 def String(length: int) -> TypeEngine[str]:  # noqa: N802 (stands for a type)
     """A text of so many characters at most."""
     return _String(length).with_variant(_BY_CODE_POINT, _POSTGRESQL)
@@ -53,5 +64,6 @@ def String(length: int) -> TypeEngine[str]:  # noqa: N802 (stands for a type)
 
 Text: TypeEngine[str] = _Text().with_variant(_BY_CODE_POINT, _POSTGRESQL)
 Integer: TypeEngine[int] = _Integer().with_variant(BigInteger(), _POSTGRESQL)  # a ledger may outgrow 2**31 rows
+Float: TypeEngine[float] = _Float().with_variant(_Number(), _POSTGRESQL)
 Boolean: TypeEngine[bool] = _Boolean().with_variant(_Truth(), _POSTGRESQL)
 Json: TypeEngine[Any] = JSON(none_as_null=True).with_variant(_JsonText(), _POSTGRESQL)

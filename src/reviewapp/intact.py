@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Result
 
 from .chain import BEGIN, KINDS, Row, digest_of, in_order, link_hash, purged_entry
 from .errors import ReviewappError, UsageError
+from .sqlwords import POSTGRESQL
 from .store import Store
 
 LINK = re.compile("[0-9a-f]{64}")
@@ -46,17 +47,22 @@ def verify(store: Store, since: str | None = None) -> Whole:
             "--since takes the newest link as an earlier run of this command printed it: 64 digits 0-9a-f."
         )
     with store.reading() as connection:
-        if not store.is_file:  # the server keeps texts and references whole
-            with closing(_Reader(connection)) as reader:
-                return reader.read(since)
-        driver: Any = connection.connection.driver_connection
-        taken, driver.text_factory = driver.text_factory, _as_it_is
-        try:
-            _check_file(connection)
-            with closing(_Reader(connection)) as reader:
-                return reader.read(since)
-        finally:
-            driver.text_factory = taken
+        return verify_state(connection, since)
+
+
+def verify_state(connection: Connection, since: str | None = None) -> Whole:
+    """Do the same for the state of a ledger that a connection sees."""
+    if connection.dialect.name == POSTGRESQL:  # the server keeps texts and references whole
+        with closing(_Reader(connection)) as reader:
+            return reader.read(since)
+    driver: Any = connection.connection.driver_connection
+    taken, driver.text_factory = driver.text_factory, _as_it_is
+    try:
+        _check_file(connection)
+        with closing(_Reader(connection)) as reader:
+            return reader.read(since)
+    finally:
+        driver.text_factory = taken
 
 
 def _as_it_is(text: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The ledger's file seen from outside: what it holds and whether it is whole. Nothing is made or brought up to date."""
+"""The ledger seen from outside: what it holds and whether its file is whole. Nothing is made or brought up to date."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pysqlite3 import dbapi2
+from sqlalchemy import Connection, text
 
+from . import schema as schemas
 from .errors import StoreBusy, StoreError, StoreFull
 from .schema import revisions
-from .store import BUSY_SECONDS
+from .store import BUSY_SECONDS, Store
 
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database that is in use
 COUNTED = ("predictions", "verdicts", "release_events", "uploads", "tokens")
@@ -21,22 +23,16 @@ CURRENT, OLDER, UNKNOWN = "current", "older", "unknown"
 
 
 @dataclass(frozen=True)
-class LedgerFile:
-    """What a file holds: the version of its schema and how many rows its tables have.
+class Found:
+    """What a ledger holds: the version of its schema, how many rows its tables have, how many bytes it takes.
 
     `state` compares the schema with this version's: CURRENT, OLDER, or UNKNOWN, which a newer version made.
     """
 
-    path: Path
     schema: str
     state: str
     rows: dict[str, int]
-
-    @property
-    def size(self) -> int:
-        """Its bytes on disk, with what SQLite keeps beside it."""
-        files = [self.path, *(Path(f"{self.path}{suffix}") for suffix in BESIDE)]
-        return sum(file.stat().st_size for file in files if file.exists())
+    size: int
 
 
 @contextmanager
@@ -57,18 +53,44 @@ def opened(path: Path) -> Iterator[Any]:
         raise StoreBusy(f"{path} is damaged.", retry_after=30) from None
 
 
-def look(path: Path) -> LedgerFile:
+def look_at(store: Store) -> Found:
+    """Return what a ledger holds, wherever it lies; raise StoreError where there is none, or it cannot be reached."""
+    if store.is_file:
+        return look(store.path)
+    with store.as_it_is() as connection:
+        return _look_at_server(connection)
+
+
+def look(path: Path) -> Found:
     """Return what the file holds; raise StoreError where it is no ledger."""
     with opened(path) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if "alembic_version" not in tables:
+        if schemas.VERSION not in tables:
             raise StoreError("The database holds tables that reviewapp did not make." if tables else NONE)
         [(schema,)] = connection.execute("SELECT version_num FROM alembic_version")
         count = "SELECT count(*) FROM {}"
         rows = {name: connection.execute(count.format(name)).fetchone()[0] for name in COUNTED if name in tables}
+    files = [path, *(Path(f"{path}{suffix}") for suffix in BESIDE)]
+    return Found(schema, _state(schema), rows, sum(file.stat().st_size for file in files if file.exists()))
+
+
+def _look_at_server(connection: Connection) -> Found:
+    schema = schemas.version(connection)
+    if schema is None:
+        raise StoreError(NONE)
+    has = connection.dialect.has_table
+    rows = {
+        name: int(connection.scalar(text(f"SELECT count(*) FROM {name}")) or 0)  # noqa: S608 (names of our own)
+        for name in COUNTED
+        if has(connection, name)
+    }
+    size = int(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
+    return Found(schema, _state(schema), rows, size)
+
+
+def _state(schema: str) -> str:
     known = revisions()
-    state = CURRENT if schema == known[-1] else OLDER if schema in known else UNKNOWN
-    return LedgerFile(path, schema, state, rows)
+    return CURRENT if schema == known[-1] else OLDER if schema in known else UNKNOWN
 
 
 def flaws(path: Path, *, quick: bool = False) -> list[str]:

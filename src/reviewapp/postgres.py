@@ -108,12 +108,13 @@ class PostgresDatabase:
         for command in commands():
             connection.exec_driver_sql(command)
 
-    def exists(self) -> bool:
-        """Whether there is a ledger, without making one; raise StoreBusy where the database cannot be reached."""
+    @contextmanager
+    def as_it_is(self) -> Iterator[Connection]:
+        """Give a connection that only reads, whatever the schema is; raise StoreBusy where that cannot be had."""
         engine = self.engine(time.monotonic, CONNECT_SECONDS, read_only=True)
         try:
-            with engine.connect() as connection:
-                return connection.dialect.has_table(connection, VERSION)
+            with self.reading(engine).begin() as connection:
+                yield connection
         except DBAPIError as error:
             ours = self.as_ours(error)
             if ours is None:
@@ -121,6 +122,11 @@ class PostgresDatabase:
             raise ours from error
         finally:
             engine.dispose()
+
+    def exists(self) -> bool:
+        """Whether there is a ledger, without making one; raise StoreBusy where the database cannot be reached."""
+        with self.as_it_is() as connection:
+            return connection.dialect.has_table(connection, VERSION)
 
     def size(self, engine: Callable[[], Engine]) -> int:
         """Return how many bytes the database takes."""

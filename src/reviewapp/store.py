@@ -183,6 +183,14 @@ class Store:
         """Whether there is a ledger, without making one."""
         return self.database.exists()
 
+    @contextmanager
+    def as_it_is(self) -> Iterator[Connection]:
+        """Give a connection to PostgreSQL that only reads, whatever the schema is; raise UsageError for a file."""
+        if not isinstance(self.database, PostgresDatabase):
+            raise UsageError("The ledger is an SQLite file, and this is about PostgreSQL.")
+        with self.database.as_it_is() as connection:
+            yield connection
+
     def key_locks(self) -> KeyLocks:
         """Return the locks of Idempotency-Keys."""
         return KeyLocks(self.database.locks, lambda: self.engine)

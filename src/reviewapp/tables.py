@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    Float,
     ForeignKey,
     Index,
     LargeBinary,
@@ -16,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-from .columns import Boolean, Integer, Json, String, Text
+from .columns import Boolean, Float, Integer, Json, String, Text
 
 metadata = MetaData(
     naming_convention={

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace as changed
 from datetime import datetime
 from pathlib import Path
 
 import click
+from tqdm import tqdm
 
 from .. import backup as backups
-from .. import ledgerfile, restoring
+from .. import copying, ledgerfile, restoring
 from ..accounts import ROLES
-from ..config import load_settings
+from ..config import Settings, load_settings
 from ..doctor import WRONG, Case, examine
-from ..errors import ReleaseRefused, UsageError
+from ..errors import NotReady, ReleaseRefused, UsageError
 from ..factory import create_app, make_parts
+from ..intact import verify
 from ..parts import Parts
 from ..purging import Purge, Selection
 from ..samples import example_record
@@ -44,8 +49,9 @@ def serve() -> None:
             sys.exit(built.returncode)
     try:
         parts.registry.prove_live()  # after an update it may take longer than a worker gives a request
-    except ReleaseRefused as error:  # it starts nevertheless, and readiness says the same
-        say(f"The live release is refused: {error.detail}", err=True)
+    except (ReleaseRefused, NotReady) as error:  # it starts nevertheless, and readiness says the same
+        refused = "is refused" if isinstance(error, ReleaseRefused) else "cannot be had now"
+        say(f"The live release {refused}: {error.detail}", err=True)
 
     def greet() -> None:
         _print_welcome(parts)
@@ -73,7 +79,7 @@ def _print_welcome(parts: Parts) -> None:
     try:
         example = example_record(parts.registry.contract())
         say(f"\nAsk from a script (the token lasts a day):\n  {curl(base, example, token, joint=' ')}\n")
-    except ReleaseRefused as error:  # an earlier release may answer, and readiness says what is wrong
+    except (ReleaseRefused, NotReady) as error:  # an earlier release may answer, and readiness says what is wrong
         say(f"\nThere is no example of a request: {error.detail}\n")
     sys.stdout.flush()
 
@@ -133,11 +139,14 @@ def backup(file: Path) -> None:
     """Write all that this instance keeps into FILE, a tar archive, while the service runs.
 
     In it are the ledger, the releases, the list of trusted types and config.py: whoever may read it may read all that
-    was asked. Exit code 1 where a release is damaged; it is in the backup as it is.
+    was asked. It goes back into SQLite and PostgreSQL alike. Exit code 1 where a release is damaged; it is in the
+    backup as it is.
     """
     end_tidily()
     parts = _parts()
-    made = backups.make(parts.settings, parts.store.path, file)
+    with _copying() as progress:
+        made = backups.make(parts.settings, parts.store, file, progress)
+    parts.store.close()
     say(f"{file}: {made.in_words()}. It was read again and is whole.")
     _end_with(made.wrong)
 
@@ -146,11 +155,17 @@ def backup(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Put aside the ledger that is here; it is renamed, never deleted.")
 def restore(file: Path, replace: bool) -> None:
-    """Put the backup FILE into this instance, whose service is stopped; all of it or nothing."""
+    """Put the backup FILE into this instance, whose service is stopped; all of it or nothing.
+
+    A ledger in PostgreSQL goes into an empty database; --replace puts no rows aside there.
+    """
     end_tidily()
     parts = _parts()
     hold_instance(parts.settings)
-    found, aside = restoring.restore(file, parts.settings, parts.store.path, replace=replace)
+    copying.check_unused(parts.store)
+    with _copying() as progress:
+        found, aside = restoring.restore(file, parts.settings, parts.store, replace=replace, progress=progress)
+    parts.store.close()
     say(f"Restored what was kept at {found.made_at}: {found.in_words()}.")
     for path in aside:
         say(f"What was here before lies in {path}.")
@@ -204,15 +219,15 @@ def doctor(nginx: tuple[Path, ...], as_json: bool) -> None:
 
 @main.group()
 def db() -> None:
-    """Look at the ledger's file, check it, bring it up to date."""
+    """Look at the ledger, check it, bring it up to date, copy it into another database."""
 
 
 @db.command()
 def status() -> None:
-    """Say what the ledger is: its file, its size, its schema, its rows."""
-    path = _parts().store.path
-    found = ledgerfile.look(path)
-    say(f"{path}\n{found.size:,} bytes\nschema {found.schema} ({_STATES[found.state]})")
+    """Say what the ledger is: where it lies, its size, its schema, its rows."""
+    store = _parts().store
+    found = ledgerfile.look_at(store)
+    say(f"{store.place}\n{found.size:,} bytes\nschema {found.schema} ({_STATES[found.state]})")
     for name, number in found.rows.items():
         say(f"{number:,} {name.replace('_', ' ')}")
 
@@ -226,10 +241,15 @@ _STATES = {
 
 @db.command()
 def check() -> None:
-    """Let SQLite check the whole file; exit code 1 where something is wrong."""
-    path = _parts().store.path
-    ledgerfile.look(path)
-    wrong = ledgerfile.flaws(path)
+    """Let SQLite check the whole file; in PostgreSQL, read all rows against the chain. Exit code 1: it is not whole."""
+    store = Store(load_settings().database_url, read_only=True)
+    ledgerfile.look_at(store)
+    if not store.is_file:
+        with closing(store):
+            say(str(verify(store)))
+        say("PostgreSQL itself holds rows to what they refer to; pg_amcheck checks its files.")
+        return
+    wrong = ledgerfile.flaws(store.path)
     say("\n".join(wrong) or "The ledger's file is whole.")
     sys.exit(int(bool(wrong)))
 
@@ -240,8 +260,58 @@ def upgrade() -> None:
     settings = load_settings()
     hold_instance(settings)
     store = Store(settings.database_url)
-    before = ledgerfile.look(store.path).schema
+    before = ledgerfile.look_at(store).schema
     with store.reading():  # whoever opens it brings it up to date, in one transaction
-        after = ledgerfile.look(store.path).schema
+        after = ledgerfile.look_at(store).schema
     store.close()
     say(f"Schema {before} is up to date." if before == after else f"Schema {before} became {after}.")
+
+
+@db.command("copy")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="[TO]", required=False)
+def copy_ledger(source: str, target: str | None) -> None:
+    """Copy the ledger FROM into the empty one TO, from SQLite to PostgreSQL or back; all of it or nothing.
+
+    Both are URLs as REVIEWAPP_DATABASE_URL takes them, or files of SQLite; without TO it is the ledger of the settings.
+    The service must be stopped, on every host. Nothing of FROM is changed.
+    """
+    end_tidily()
+    settings = load_settings()
+    with (
+        closing(Store(_url(source), read_only=True)) as old,
+        closing(Store(_url(target) if target else settings.database_url)) as new,
+        _copying() as progress,
+    ):
+        _hold_all(settings, old, new)
+        copied = copying.copy(old, new, progress)
+    for name, rows in copied.rows.items():
+        say(f"{rows:>12,} {name}")
+    say(f"{new.place} has every row of {old.place}, and no other. {copied.whole}")
+
+
+@contextmanager
+def _copying() -> Iterator[copying.Progress]:
+    """Give what shows how far a copy is, on a terminal."""
+    with tqdm(unit=" rows", file=sys.stderr, disable=None, leave=False, delay=0.5) as bar:
+
+        def progress(name: str, rows: int, total: int) -> None:
+            bar.total = total
+            bar.set_description_str(name, refresh=False)
+            bar.update(rows)
+
+        yield progress
+
+
+def _url(named: str) -> str:
+    return named if "://" in named else f"sqlite:///{Path(named).absolute()}"
+
+
+def _hold_all(settings: Settings, *stores: Store) -> None:
+    """Make sure that no service uses these ledgers, and that none starts from their folders meanwhile."""
+    for store in stores:
+        copying.check_unused(store)
+    folders = {settings.instance, *(store.path.parent for store in stores if store.is_file)}
+    for folder in {one.resolve() for one in folders if one.is_dir()}:
+        if folder == settings.instance.resolve() or (folder / "serve.lock").exists():
+            hold_instance(changed(settings, instance=folder))

@@ -8,15 +8,20 @@ import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pysqlite3 import dbapi2
+from sqlalchemy import text
 
 from ..config import cores
+from ..errors import ReviewappError
+from ..ledgerfile import Found, look_at
 from ..parts import Parts
 from ..prediction import utcnow
+from ..store import Store
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 
@@ -68,12 +73,77 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Server:
+    """What a server of PostgreSQL says of itself to the service's own role.
+
+    `connections` is how many the role may have in this database, `ahead` how many seconds its clock is before ours.
+    """
+
+    version: int
+    shown: str
+    settings: Mapping[str, str]
+    standby: bool
+    ahead: float
+    connections: int
+    encrypted: bool
+
+    @property
+    def durable(self) -> bool:
+        """Whether what was acknowledged outlives the machine."""
+        kept = self.settings["fsync"] == self.settings["full_page_writes"] == "on"
+        return kept and self.settings["synchronous_commit"] != "off"
+
+
+_SETTINGS = text(
+    "SELECT name, setting FROM pg_settings WHERE name IN ('server_version', 'server_version_num', 'server_encoding',"
+    " 'fsync', 'full_page_writes', 'synchronous_commit', 'max_connections', 'superuser_reserved_connections',"
+    " 'reserved_connections')"
+)
+_STATE = text(
+    "SELECT pg_is_in_recovery(), clock_timestamp(),"
+    " coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false),"
+    " (SELECT datconnlimit FROM pg_database WHERE datname = current_database()),"
+    " (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user)"
+)
+
+
+def ask(store: Store, clock: Callable[[], datetime]) -> Server:
+    """Return what the server of a ledger says; raise ReviewappError where it does not answer."""
+    with store.as_it_is() as connection:
+        settings: dict[str, str] = {row.name: row.setting for row in connection.execute(_SETTINGS)}
+        before = clock()
+        standby, now, encrypted, *limits = connection.execute(_STATE).one()
+        ahead = (now - before - (clock() - before) / 2).total_seconds()
+    reserved = ("superuser_reserved_connections", "reserved_connections")  # the latter from version 16 on
+    free = int(settings["max_connections"]) - sum(int(settings.get(name, 0)) for name in reserved)
+    most = min([free, *(limit for limit in limits if limit is not None and limit >= 0)])
+    version = int(settings["server_version_num"]) // 10_000
+    return Server(version, settings["server_version"], settings, standby, ahead, most, encrypted)
+
+
+@dataclass(frozen=True)
 class Case:
     """What is examined: an instance with its settings, and the proxy's files where they are given."""
 
     parts: Parts
     facts: Facts = field(default_factory=Facts)
     nginx: Sequence[Path] = ()
+
+    @cached_property
+    def looked(self) -> Found | ReviewappError:
+        """What the ledger holds, or why that cannot be told."""
+        try:
+            return look_at(self.parts.store)
+        except ReviewappError as error:
+            return error
+
+    @cached_property
+    def server(self) -> Server | ReviewappError:
+        """What the server of a ledger in PostgreSQL says, or why it does not."""
+        try:
+            return ask(self.parts.store, self.facts.clock)
+        except ReviewappError as error:
+            return error
 
 
 Check = Callable[[Case], Iterator[Finding]]

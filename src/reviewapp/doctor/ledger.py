@@ -1,4 +1,4 @@
-"""The ledger's file: where it lies, who may read it, whether it is whole and keeps what is acknowledged."""
+"""The ledger: where its file lies, who may read it, whether it is whole and keeps what is acknowledged."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import func, select
+
 from .. import ledgerfile
 from ..errors import ReviewappError
 from ..prediction import timestamp
+from ..tables import predictions, release_events
 from .finding import OK, WARNING, WRONG, Case, Finding
 
 LEAST, LITTLE = 100 << 20, 1 << 30  # bytes
@@ -74,14 +77,15 @@ def space(case: Case) -> Iterator[Finding]:
 
 def modes(case: Case) -> Iterator[Finding]:
     """The ledger and its copies hold all that was asked; what others may write would be run by the service."""
-    instance, ledger = case.parts.settings.instance, case.parts.store.path
+    instance, store = case.parts.settings.instance, case.parts.store
     inside = [*instance.iterdir()] if instance.is_dir() else []
     secret = {path for path in inside if path.suffix in (".tar", ".py", ".json")}
-    secret |= {*ledger.parent.glob(f"{ledger.name}*")}
+    if store.is_file:
+        secret |= {*store.path.parent.glob(f"{store.path.name}*")}
     found = False
     for path in sorted(secret):
         mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077 and (path.suffix not in (".py", ".json") or mode & 0o022):
+        if mode & 0o077 and (path.suffix not in (".py", ".json") or mode & 0o022 or _tells(path, store.url.password)):
             found = True
             yield Finding(WRONG, f"{path} has mode {mode:03o}: others may read or change it.", f"chmod 600 {path}")
     mode = stat.S_IMODE(instance.stat().st_mode) if inside else 0
@@ -93,13 +97,20 @@ def modes(case: Case) -> Iterator[Finding]:
         yield Finding(OK, f"{instance} and the ledger are for their owner alone.")
 
 
+def _tells(path: Path, password: object) -> bool:
+    """Whether a file holds the password of the ledger's URL."""
+    return password is not None and str(password) in path.read_text(encoding="utf-8", errors="replace")
+
+
 def schema(case: Case) -> Iterator[Finding]:
-    path = case.parts.store.path
-    try:
-        found = ledgerfile.look(path)
-    except ReviewappError as error:
-        state, fix = (WRONG, "Restore a backup.") if path.is_file() else (WARNING, "The first start makes one.")
-        yield Finding(state, error.detail, fix)
+    found, store = case.looked, case.parts.store
+    if isinstance(found, ReviewappError):
+        if not store.is_file and isinstance(case.server, ReviewappError):
+            yield unread()  # of the server, that is said already
+        elif store.is_file and store.path.is_file():
+            yield Finding(WRONG, found.detail, "Restore a backup.")
+        else:
+            yield Finding(WARNING, found.detail, "The first start makes one.")
         return
     if found.state == ledgerfile.CURRENT:
         yield Finding(OK, f"The schema is {found.schema}, that of this version.")
@@ -148,10 +159,9 @@ def times(case: Case) -> Iterator[Finding]:
     if not usable(case):
         yield unread()
         return
-    with ledgerfile.opened(case.parts.store.path) as connection:
+    with case.parts.store.reading() as connection:
         newest = max(
-            connection.execute(f"SELECT max(created_at) FROM {name}").fetchone()[0] or ""  # noqa: S608 (names of our own)
-            for name in ("predictions", "release_events")
+            connection.scalar(select(func.max(table.c.created_at))) or "" for table in (predictions, release_events)
         )
     if newest > timestamp(case.facts.clock() + TOLERANCE):
         yield Finding(WRONG, f"The newest row is of {newest}, which is yet to come.", "Set the clock; keep it by NTP.")
@@ -161,10 +171,7 @@ def times(case: Case) -> Iterator[Finding]:
 
 def usable(case: Case) -> bool:
     """Whether the ledger can be opened without being changed: it is there, whole, and of this version."""
-    try:
-        return ledgerfile.look(case.parts.store.path).state == ledgerfile.CURRENT
-    except ReviewappError:
-        return False
+    return not isinstance(case.looked, ReviewappError) and case.looked.state == ledgerfile.CURRENT
 
 
 def unread() -> Finding:

@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
 from .. import places
+from ..postgres import POOL as SERVER_POOL
 from ..sqlite import FIXED_SQLITE, POOL
 from .finding import OK, WARNING, WRONG, Case, Finding, installed
 
@@ -105,8 +106,9 @@ def workers(case: Case) -> Iterator[Finding]:
         yield Finding(
             WARNING, f"{shown} on {cores} cores: they wait for each other.", f"Set REVIEWAPP_WORKERS to {cores}."
         )
-    if threads == 1 or threads > POOL:
-        why = "one slow client holds a worker" if threads == 1 else f"a worker has {POOL} connections to the ledger"
+    most = POOL if case.parts.store.is_file else SERVER_POOL
+    if threads == 1 or threads > most:
+        why = "one slow client holds a worker" if threads == 1 else f"a worker has {most} connections to the ledger"
         yield Finding(WARNING, f"{shown}: {why}.", "Set REVIEWAPP_THREADS to 8.")
     elif 1 < number <= 4 * cores:
         yield Finding(OK, f"{shown} on {cores} core{'s' if cores != 1 else ''}.")
