@@ -204,7 +204,17 @@ def test_a_column_of_plain_numbers_is_read_at_once_and_the_odd_ones_are_left_to_
     found = check_of(["1"] * 30 + ["pigeon", "-1", "3.0", ""])
     assert found.sure.tolist() == [True] * 30 + [False] * 4
     assert found.values.dtype == np.int64
+    assert check_of(["1"] * 30 + ["9" * 5000]).sure.tolist() == [True] * 30 + [False]
     assert check_of(["3.0", "pigeon", "7"]).sure.tolist() == [True, False, True]
+
+
+def test_whole_numbers_of_more_than_53_bits_stay_exact() -> None:
+    field = Field(name="n", kind="integer", nullable=True)
+    contract = Contract(name="any", fields=(field,), outcome=EVERY_KIND.outcome)
+    for cells in (["3.0", "9007199254740993", ""], ["1", "9007199254740993", "2"]):
+        content = "".join(f'"{cell}"\n' for cell in cells).encode()
+        checked = check(read_csv(content, Header(("n",)), 1, 2, contract), contract)
+        assert [one["n"] for one in checked.records(checked.values())][1] == 9007199254740993
 
 
 @pytest.mark.parametrize("text", [True, False])

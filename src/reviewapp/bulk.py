@@ -144,10 +144,7 @@ def _next_rows(rows: Rows, reading: Iterator[Row], written: int) -> list[Row]:
 def answers(
     rows: Sequence[Row], adapter: ModelAdapter, call: Call, *, compare: bool = False, option: str | None = None
 ) -> list[Result]:
-    """Return the answers to rows without mistakes, recorded unless the call is a dry run.
-
-    Where the model fails at one of them, each is asked alone, and that one fails.
-    """
+    """Return the answers to right rows, recorded unless it is a dry run; where the model fails, each is asked alone."""
     asked = replace(call, references=[row.reference for row in rows])
     try:
         return [*adapter.predict([row.record for row in rows], asked, compare=compare, option=option)]

@@ -22,6 +22,7 @@ from ..schemas import NUMBER_TEXT, WHOLE_TEXT, Broken, Member
 Mask = NDArray[np.bool_]
 Values = Any  # a list of texts (None where there is none), or an array of numbers as frames.py makes it
 
+LONGEST_NUMBER = 400  # characters; Python reads no whole number of some thousands
 MOSTLY = 0.9  # of the cells of a column that must be plain numbers, else each different one is asked
 EXACT = 2.0**53  # from here on a float is not each whole number
 _CONTROLS = bytes(code for code in range(128) if CONTROL_CHARACTER.match(chr(code)))
@@ -136,7 +137,12 @@ class ColumnCheck:
             read = [self._one(cell) for cell in cells]
         sure = np.array([value is not ABSENT for value in read], dtype=np.bool_)
         values = [None if value is ABSENT else value for value in read]
-        return Column(values if self._dtype is None else _filled(values, self._dtype), sure)
+        if self._dtype is None:
+            return Column(values, sure)
+        numbers = _filled(values, self._dtype)
+        if self._field.kind == "integer":  # a column of floats does not hold larger ones exactly; a record does
+            sure &= ~(np.abs(numbers.astype(np.float64)) >= EXACT)
+        return Column(numbers, sure)
 
     def _one(self, cell: Any) -> Value | Absent:
         """Return the value that a cell has, or ABSENT where it breaks a rule."""
@@ -178,7 +184,7 @@ def _read(texts: Sequence[str], whole: bool) -> tuple[NDArray[Any], Mask | None]
         except ValueError:
             pass  # a sign alone, or an empty cell: found one by one
     pattern = WHOLE_TEXT if whole else NUMBER_TEXT
-    plain = [pattern.fullmatch(text) is not None for text in texts]
+    plain = [len(text) < LONGEST_NUMBER and pattern.fullmatch(text) is not None for text in texts]
     if sum(plain) < MOSTLY * len(plain):
         raise _Unsure
     return _array([read(text) if is_plain else 0 for text, is_plain in zip(texts, plain, strict=True)], whole), (
