@@ -65,7 +65,7 @@ def copy(source: Store, target: Store, progress: Progress = unseen) -> Copied:
             _finish_server(new)
         for table in metadata.sorted_tables:
             written = _Digest(table)
-            for rows in in_order(new, _query(table)).partitions():
+            for rows in in_order(new, _query(table)).partitions(AT_A_TIME):
                 written.add(rows)
                 progress(table.name, len(rows), total)
             if written.told() != read[table.name].told():
