@@ -65,7 +65,7 @@ def _prepared(settings: Settings, *, proved: bool) -> tuple[list[Path], str]:
     parts = make_parts(settings)
     first, second = reversed([event.id for event in parts.registry.built()])
     model = releases.read(parts.registry.folder(first), first.digest)
-    grown = releases.write(with_forest(model), settings.releases)
+    grown = releases.write(with_forest(model), parts.registry.place)
     if proved:
         parts.registry.add(grown, ACTOR)
     token = parts.accounts.create_token("boss", "admin", 1)
@@ -208,7 +208,7 @@ def _live(service: Service, boss: dict[str, str]) -> int:
 
 def _promoted(copies: Copies, service: Service, boss: dict[str, str], settings: Settings) -> list[Figure]:
     """Put damaged copies in the place of release 2 of a running service, and promote it."""
-    place, aside = settings.releases / "triage" / "2", settings.releases.parent / "aside"
+    place, aside = settings.instance / "releases" / "triage" / "2", settings.instance / "aside"
     refused = asked = 0
     workers = service.workers()
     place.rename(aside)
@@ -240,7 +240,7 @@ def _listed(versions: set[int]) -> str:
 def _damaged_alive(service: Service, boss: dict[str, str], settings: Settings) -> list[Figure]:
     """Damage the live release on the disk, kill a worker, and mend it."""
     promoted = _promote(service, boss, 2)
-    path = settings.releases / "triage" / "2" / "model.skops"
+    path = settings.instance / "releases" / "triage" / "2" / "model.skops"
     whole, master, before = path.read_bytes(), service.process.pid, service.workers()
     with _probes(service, boss, settings) as probes:
         path.write_bytes(whole[:-1])

@@ -37,9 +37,9 @@ def fresh(folder: Path) -> Path:
 
 def _build(folder: Path) -> None:
     parts = make_parts(load_settings({"instance": folder}, {}))
-    first = triage.build(parts.settings.releases)
+    first = triage.build(parts.registry.place)
     parts.registry.add(first, ACTOR)
-    parts.registry.add(releases.write(with_limit(first, 10_000_000), parts.settings.releases), ACTOR)
+    parts.registry.add(releases.write(with_limit(first, 10_000_000), parts.registry.place), ACTOR)
     parts.store.close()
 
 

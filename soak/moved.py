@@ -115,7 +115,7 @@ def _third(instance: Path) -> None:
     live = parts.registry.live()
     assert live is not None  # noqa: S101 (a fresh instance has one)
     first = releases.read(parts.registry.folder(live), live.digest)
-    parts.registry.add(releases.write(with_limit(first, 20_000_000), parts.settings.releases), ACTOR)
+    parts.registry.add(releases.write(with_limit(first, 20_000_000), parts.registry.place), ACTOR)
     parts.store.close()
 
 

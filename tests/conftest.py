@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
 from playwright.sync_api import Browser, expect
 
-from reviewapp import estimators, proof, proving
+from reviewapp import estimators, fetched, proof, proving
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.contract import Contract, Outcome
@@ -29,6 +30,7 @@ from reviewapp.parts import EXTENSION, Parts
 from reviewapp.proof import Proofs
 from reviewapp.registry import Registry
 from reviewapp.release import Release, ReleaseId
+from reviewapp.releasestore import Remote
 from reviewapp.samples import example_record, valid_record
 from reviewapp.store import Store
 from reviewapp.triage import build as triage
@@ -38,6 +40,7 @@ from .browser import Open, started, watched
 from .conformance import CheckedClient
 from .page import form
 from .postgres import Postgres
+from .remote import Trying
 from .service import Service
 from .small import with_limit
 
@@ -323,6 +326,40 @@ def example(release: Release) -> dict[str, Any]:
 @pytest.fixture
 def records(release: Release, rng: random.Random) -> list[dict[str, Any]]:
     return [valid_record(release.contract, rng) for _ in range(50)]
+
+
+# ---- releases under a URL -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """The folder that the URL is of."""
+    return tmp_path / "there"
+
+
+@pytest.fixture
+def url(there: Path, unpack_once: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A URL that a test can break (remote.py)."""
+    monkeypatch.setattr(estimators, "load", unpack_once)
+    yield f"trying://{there}"
+    Trying.calm()
+
+
+@pytest.fixture
+def host(tmp_path: Path, url: str) -> Callable[..., Remote]:
+    """Return what a host sees of the URL: `host("a")`, each with an instance folder of its own."""
+    return lambda name, patience=None: Remote(url, tmp_path / name / fetched.FOLDER, patience)
+
+
+@pytest.fixture
+def two(release: Release, host: Callable[..., Remote], store: Store) -> tuple[Release, Release]:
+    """Two releases that host `a` has put under the URL, the first one live."""
+    a = host("a")
+    policies = (release.policy, replace(release.policy, audit_share=0.25))
+    made = [releases.write(replace(release, policy=policy), a) for policy in policies]
+    known = Registry(a, store, ModelAdapter)
+    assert [known.add(one, "test") for one in made] == [True, False]
+    return made[0], made[1]
 
 
 # ---- a browser and the service that it looks at -------------------------------------------------------------------

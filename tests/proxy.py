@@ -27,7 +27,7 @@ MARKS = [  # CI installs it, and fails where a test was skipped
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed here; `apt install nginx-light` brings it"),
 ]
 PATIENCE = 300.0  # a bound, not a promise: on a machine under load a restart takes long, and callers wait through it
-_MAIN = """{user}
+MAIN = """{user}
 worker_processes 1;
 daemon off;
 pid {folder}/nginx.pid;
@@ -146,7 +146,7 @@ class Proxied(Service):
         site = put_in((SHIPPED / "reviewapp.conf").read_text(), values)
         (self.folder / "reviewapp.conf").write_text(site)
         user = "user root;" if os.geteuid() == 0 else ""  # else its workers could not read the folder
-        (self.folder / "nginx.conf").write_text(_MAIN.format(user=user, folder=self.folder))
+        (self.folder / "nginx.conf").write_text(MAIN.format(user=user, folder=self.folder))
         with (self.folder / "nginx.log").open("w") as out:
             self.nginx = subprocess.Popen(
                 [str(NGINX), "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")],

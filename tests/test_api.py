@@ -290,7 +290,7 @@ def test_releases_are_listed_moved_and_rolled_back(
 
     from reviewapp import release as releases
 
-    second = releases.write(replace(release, policy=replace(release.policy, threshold=1.0)), parts.registry.root)
+    second = releases.write(replace(release, policy=replace(release.policy, threshold=1.0)), parts.settings.releases)
     parts.registry.add(second, "test")
     listed = api("get", "/releases").json["releases"]
     assert [(row["digest"], row["active"]) for row in listed] == [(second.id.digest, False), (release.id.digest, True)]

@@ -18,7 +18,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from reviewapp import estimators, manifest
+from reviewapp import estimators, manifest, releasestore
 from reviewapp import release as releases
 from reviewapp.adapter import ModelAdapter
 from reviewapp.errors import ReleaseRefused
@@ -34,6 +34,7 @@ from reviewapp.manifest import (
     sha256,
 )
 from reviewapp.release import NATIVE, Release
+from reviewapp.staging import held
 
 from .small import with_limit
 
@@ -322,7 +323,7 @@ def test_a_build_that_fails_leaves_nothing_behind(release: Release, tmp_path: Pa
     broken = Release(**{**vars(release), "evaluation": {"figure": float("nan")}})
     with pytest.raises(ValueError, match="JSON"):
         releases.write(broken, tmp_path)
-    assert releases.versions(tmp_path / "triage") == []
+    assert releasestore.versions(tmp_path / "triage") == []
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
@@ -331,14 +332,14 @@ def test_versions_count_on_and_ignore_what_is_no_version(release: Release, tmp_p
     (tmp_path / "triage" / "note").mkdir()
     (tmp_path / "triage" / "9").write_text("a file")
     assert releases.write(release, tmp_path).id.version == 8
-    assert releases.versions(tmp_path / "nowhere") == []
+    assert releasestore.versions(tmp_path / "nowhere") == []
 
 
 def test_versions_count_through_all_names_so_that_a_number_names_one_release(release: Release, tmp_path: Path) -> None:
     for folder in ("other/4", ".building-x/8", ".hidden/9"):
         (tmp_path / folder).mkdir(parents=True)
     made = releases.write(release, tmp_path).id
-    assert (str(made), releases.versions(tmp_path / ".hidden")) == ("triage/5", [])
+    assert (str(made), releasestore.versions(tmp_path / ".hidden")) == ("triage/5", [])
     assert releases.read(tmp_path / "triage" / "5").id == made
     assert str(releases.write(with_limit(release, None, "other"), tmp_path).id) == "other/6"
 
@@ -357,7 +358,7 @@ def test_two_builds_at_once_get_different_versions_whatever_their_names(
 
 def test_a_build_waits_while_another_one_holds_the_numbers(release: Release, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
-        with releases._one_build_at_a_time(tmp_path):
+        with held(tmp_path / releasestore.LOCK):
             waiting = pool.submit(releases.write, release, tmp_path)
             while not list(tmp_path.glob(".building-*/card.md")):  # it has begun to write
                 assert not waiting.done()

@@ -49,6 +49,14 @@ def test_a_round_comes_again_when_its_time_has_passed_whoever_did_it_last(store:
     assert (len(done), len(too)) == (1, 1)
 
 
+def test_what_each_process_does_for_itself_is_done_at_each_look_and_kept_nowhere(store: Store, clock: Clock) -> None:
+    (first, done), (second, too) = counted(store, clock, 0), counted(store, clock, 0)
+    for rounds in (first, second, first):
+        rounds.do_due()
+    assert (len(done), len(too)) == (2, 1)
+    assert first.found("count") is None
+
+
 def test_a_clock_that_was_put_back_stops_no_round(store: Store, clock: Clock) -> None:
     rounds, done = counted(store, clock)
     rounds.do_due()

@@ -1,6 +1,8 @@
 """The objectives: what is counted towards them, what is left of the budget, and when it burns too fast."""
 
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
+from reviewapp import places
 from reviewapp.counters import BOUNDS, Counters, Served
 from reviewapp.parts import Parts
 from reviewapp.rounds import Rounds
@@ -168,6 +171,8 @@ def kept(store: Store, clock: Clock, tmp_path: Path) -> Iterator[Kept]:
 
 
 def test_what_came_on_each_machine_adds_up(store: Store, clock: Clock, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
     names = [round_of(store, tmp_path / name) for name in ("a", "b")]
     assert (names == [ROUND, ROUND]) == store.is_file  # machines that share a ledger have one on a server
     here, there = (Kept(store, clock, tmp_path / name, f"minute {name}") for name in ("a", "b"))
@@ -180,6 +185,15 @@ def test_what_came_on_each_machine_adds_up(store: Store, clock: Clock, tmp_path:
     assert sum(n for _, n, _ in here.rows()) == 16
     for one in (here, there):
         one.counters.close()
+
+
+def test_a_host_keeps_the_name_that_it_gave_itself(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        [name] = set(pool.map(places.host, [tmp_path] * 32))
+    assert (places.host(tmp_path), len(name)) == (name, 16)
+    assert [path.name for path in tmp_path.iterdir()] == ["host"]
+    assert places.host(tmp_path / "nowhere") == ""
+    assert places.host(tmp_path) != places.host(Path(tempfile.mkdtemp(dir=tmp_path)))
 
 
 def test_each_minute_keeps_what_came_in_it_and_a_quiet_one_takes_no_room(kept: Kept) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from weakref import proxy
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from .contract import Contract
@@ -60,6 +61,7 @@ class ModelAdapter:
         self._orders = {option: _order(names, self.contract.outcome.labels) for option, names in self._labels.items()}
         self._native = {option: Native(estimator, self.contract) for option, estimator in estimators.items()}
         self._engines: dict[str, Engine] = dict(self._native)
+        self._many: dict[str, Native] = {}
         self._linear = LinearParts.of(release.model)
         self._encoder: Encoder | None = None
         self._joined = self._join()
@@ -187,16 +189,27 @@ class ModelAdapter:
     def _outputs(self, option: str, engine: Engine, records: Sequence[Record]) -> list[dict[str, Any]]:
         try:
             figures = engine.figures(records)
-        except Exception as error:  # whatever a foreign estimator raises is its failure to answer a valid request
-            raise ModelBroken(f"The {option} failed on a valid request ({type(error).__name__}).") from error
-        if figures.shape[:1] != (len(records),):
-            raise ModelBroken(f"The {option} does not answer each of the {len(records)} requests that it was asked.")
+        except Exception as error:
+            raise self._failed(option, error) from error
+        self._check_rows(option, figures, len(records))
         return self._values(option, figures) if self._regression else self._shares(option, figures)
 
-    def _shares(self, option: str, shares: NDArray[np.float64]) -> list[dict[str, Any]]:
-        order, known = self._orders[option], self.contract.outcome.labels
-        if order is None or shares.ndim != 2 or shares.shape[1] != len(known):
+    def _failed(self, option: str, error: Exception) -> ModelBroken:
+        """Whatever a foreign estimator raises is its failure to answer a valid request."""
+        return ModelBroken(f"The {option} failed on a valid request ({type(error).__name__}).")
+
+    def _check_rows(self, option: str, figures: NDArray[np.float64], rows: int) -> None:
+        if figures.shape[:1] != (rows,):
+            raise ModelBroken(f"The {option} does not answer each of the {rows} requests that it was asked.")
+
+    def _checked_order(self, option: str, shares: NDArray[np.float64]) -> list[int]:
+        order = self._orders[option]
+        if order is None or shares.ndim != 2 or shares.shape[1] != len(order):
             raise ModelBroken(f"The {option} answers other labels than the contract names.")
+        return order
+
+    def _shares(self, option: str, shares: NDArray[np.float64]) -> list[dict[str, Any]]:
+        order, known = self._checked_order(option, shares), self.contract.outcome.labels
         outputs = []
         for share in shares.tolist():
             # written so that not-a-number and infinity are refused, too
@@ -211,6 +224,10 @@ class ModelAdapter:
         return outputs
 
     def _values(self, option: str, intervals: NDArray[np.float64]) -> list[dict[str, Any]]:
+        rows = self._checked_values(option, intervals).tolist()
+        return [dict(zip(("value", "low", "high"), row, strict=True)) for row in rows]
+
+    def _checked_values(self, option: str, intervals: NDArray[np.float64]) -> NDArray[np.float64]:
         if intervals.shape[1:] != (3,) or not np.isfinite(intervals).all():
             raise ModelBroken(f"The {option} answered something else than finite numbers.")
         value, low, high = intervals.T
@@ -220,7 +237,44 @@ class ModelAdapter:
         least, most = outcome.minimum, outcome.maximum
         if (least is not None and (value < least).any()) or (most is not None and (value > most).any()):
             raise ModelBroken(f"The {option} answered a value outside of the outcome's range.")
-        return [dict(zip(("value", "low", "high"), row, strict=True)) for row in intervals.tolist()]
+        return intervals
+
+    def figures(self, option: str, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Return what scikit-learn answers to many rows at once, checked as `outputs` are.
+
+        `frame` is as frames.py makes it. Of shape (rows, labels), in the contract's order, or (rows, 3): value, low and
+        high. The last digits may be others than those of `outputs`, which may have asked the compiled engine.
+        """
+        if option not in self._many:
+            self._many[option] = self._for_many(option)
+        try:
+            figures = self._many[option].of_frame(frame)
+        except Exception as error:
+            raise self._failed(option, error) from error
+        self._check_rows(option, figures, len(frame))
+        if self._regression:
+            return self._checked_values(option, figures)
+        order = self._checked_order(option, figures)
+        # written so that not-a-number and infinity are refused, too
+        if not (np.all(np.abs(figures.sum(axis=1) - 1) <= SUM_TOLERANCE) and np.all(figures >= 0)):
+            raise ModelBroken(f"The {option} answered shares that are no probabilities.")
+        return np.minimum(figures[:, order], 1.0)
+
+    def _for_many(self, option: str) -> Native:
+        """Return scikit-learn itself, with a faster count of words where that gives the very same figures."""
+        native = self._native[option]
+        quick = native.for_many()
+        if quick is native or not self.release.golden:
+            return native
+        frame = to_frame(self.contract, [row.input for row in self.release.golden])
+        if np.array_equal(quick.of_frame(frame), native.of_frame(frame)):
+            return quick
+        log.warning("release %s: many words are counted by scikit-learn itself", self.release.id)
+        return native
+
+    def is_compiled(self, option: str) -> bool:
+        """Whether another engine than scikit-learn itself answers single requests."""
+        return self._engines[option] is not self._native[option]
 
     def warnings(self, record: Record) -> list[dict[str, Any]]:
         """Return where a record lies outside of what the training table held."""

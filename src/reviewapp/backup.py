@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from . import __version__, copying, ledgerfile
+from . import __version__, copying, ledgerfile, releasestore
 from .config import Settings
 from .copying import Progress, unseen
 from .errors import ReleaseRefused, StoreBusy, StoreFull, UsageError
-from .manifest import check_files
+from .manifest import Identity, check_files
 from .prediction import timestamp, utcnow
 from .staging import staging, sync
 from .store import Store
@@ -91,9 +91,9 @@ def make(settings: Settings, store: Store, target: Path, progress: Progress = un
                 connection.execute("VACUUM INTO ?", (str(copy),))
         else:
             _copy_of_server(store, copy, progress)
-        backup = _described(settings, copy, made)
+        backup, sources = _described(settings, copy)
         check_room(target.parent, backup.size)
-        _write(backup, {name: _source(name, settings, copy) for name in backup.files}, archive)
+        _write(backup, {name: sources[name] for name in backup.files}, archive)
         if unpacked(archive) != backup:
             raise StoreBusy(f"{target} was not written as it was meant to be; nothing is kept of it.")
         archive.rename(target)
@@ -110,22 +110,27 @@ def _copy_of_server(store: Store, copy: Path, progress: Progress) -> None:
         connection.execute("PRAGMA journal_mode=DELETE")  # of a write-ahead log, files would be beside it
 
 
-def _described(settings: Settings, copy: Path, made: Path) -> Backup:
+def _described(settings: Settings, copy: Path) -> tuple[Backup, dict[str, Path]]:
+    """Return what goes into a backup, and where each file of it lies."""
     found = ledgerfile.look(copy)
     if flaws := ledgerfile.flaws(copy):
         raise StoreBusy(f"The ledger is damaged ({flaws[0]}); restore a backup.")
     known, live = known_releases(copy)
-    names, wrong = [LEDGER, *(name for name in OWN if (settings.instance / name).is_file())], []
+    place, wrong = releasestore.of(settings), []
+    sources = {LEDGER: copy, **{name: settings.instance / name for name in OWN if (settings.instance / name).is_file()}}
     for name, digest in known.items():
-        folder = settings.releases / name
         try:
+            folder = place.local(identity(name, digest))
             check_files(folder, digest)
         except ReleaseRefused as error:
             wrong.append(f"{name}: {error.detail}")
+            if place.remote:
+                continue  # nothing of it is here
         inside = sorted(folder.iterdir()) if folder.is_dir() else []
-        names += [f"releases/{name}/{path.name}" for path in inside if path.is_file() and not path.is_symlink()]
-    files = {name: _facts(_source(name, settings, copy)) for name in names if name in OWN or _is_safe(name)}
-    return Backup(timestamp(utcnow()), __version__, found.schema, found.rows, [*known], live, wrong, files)
+        sources |= {f"releases/{name}/{one.name}": one for one in inside if one.is_file() and not one.is_symlink()}
+    sources = {name: path for name, path in sources.items() if _is_safe(name)}
+    files = {name: _facts(path) for name, path in sources.items()}
+    return Backup(timestamp(utcnow()), __version__, found.schema, found.rows, [*known], live, wrong, files), sources
 
 
 def known_releases(ledger: Path) -> tuple[dict[str, str], str]:
@@ -137,10 +142,10 @@ def known_releases(ledger: Path) -> tuple[dict[str, str], str]:
     return known, moves[-1] if moves else ""
 
 
-def _source(name: str, settings: Settings, copy: Path) -> Path:
-    if name == LEDGER:
-        return copy
-    return settings.releases / name.removeprefix("releases/") if "/" in name else settings.instance / name
+def identity(name: str, digest: str) -> Identity:
+    """Return the identity of a release that is called `triage/3`."""
+    first, _, version = name.rpartition("/")
+    return first, int(version), digest
 
 
 def _facts(path: Path) -> dict[str, Any]:

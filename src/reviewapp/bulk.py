@@ -96,7 +96,7 @@ def read(
     return JsonRows(content, contract, longest=longest)
 
 
-def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
+def answer(rows: Rows, adapter: ModelAdapter, call: Call, *, option: str | None = None) -> Iterator[bytes]:
     """Yield the file of answers, some rows at a time.
 
     A row that the model fails at has that as its problem. Where recording fails, every row from there on that could
@@ -111,7 +111,7 @@ def answer(rows: Rows, adapter: ModelAdapter, call: Call) -> Iterator[bytes]:
         made: list[Result] = []
         if asked and failure is None:
             try:
-                made = answers(asked, adapter, call)
+                made = answers(asked, adapter, call, option=option)
             except Exception as error:
                 if not written:
                     raise
@@ -141,18 +141,20 @@ def _next_rows(rows: Rows, reading: Iterator[Row], written: int) -> list[Row]:
     return found
 
 
-def answers(rows: Sequence[Row], adapter: ModelAdapter, call: Call, *, compare: bool = False) -> list[Result]:
+def answers(
+    rows: Sequence[Row], adapter: ModelAdapter, call: Call, *, compare: bool = False, option: str | None = None
+) -> list[Result]:
     """Return the answers to rows without mistakes, recorded unless the call is a dry run.
 
     Where the model fails at one of them, each is asked alone, and that one fails.
     """
     asked = replace(call, references=[row.reference for row in rows])
     try:
-        return [*adapter.predict([row.record for row in rows], asked, compare=compare)]
+        return [*adapter.predict([row.record for row in rows], asked, compare=compare, option=option)]
     except ModelBroken as error:
         if len(rows) == 1:
             return [_logged(error, call, rows[0].number)]
-    return [answered for row in rows for answered in answers([row], adapter, call, compare=compare)]
+    return [one for row in rows for one in answers([row], adapter, call, compare=compare, option=option)]
 
 
 def _logged(error: Exception, call: Call, row: int) -> ReviewappError:
@@ -231,7 +233,7 @@ class CsvRows:
             self.delimiter = csvfiles.delimiters(head, {*contract.names, REFERENCE.name})[0]
             self._records = csvfiles.parse(chain(head, text), self.delimiter, longest)
             _, self.header = next(self._records, (1, []))
-            _check_header(self.header, contract)
+            check_header(self.header, contract)
             self._first = next(self._records, None)
         except csvfiles.NotCSV as error:
             raise _refused("not_csv", error.detail) from None
@@ -341,7 +343,7 @@ def problem_cells(problem: str, columns: int) -> list[str]:
     return [*[""] * (columns - 1), problem]
 
 
-def _check_header(header: Sequence[str], contract: Contract) -> None:
+def check_header(header: Sequence[str], contract: Contract) -> None:
     """Raise InvalidInput naming each column that is missing, unknown to the contract, or there twice."""
     if not header:
         raise _refused("not_csv", "Line 1 is empty; a file begins with the names of its columns.")

@@ -76,6 +76,11 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _releases(text: str) -> Path | str:
+    """Return a path, or a URL as it is."""
+    return text if "://" in text else Path(text)
+
+
 def _bind(text: str) -> str:
     if text.startswith("unix:") and len(text) > len("unix:"):
         return text
@@ -94,7 +99,11 @@ class Settings:
         "", str, "SQLite in the instance folder", "URL of the ledger: `sqlite:////path/to/file` or `postgresql+psycopg://user@host/name`.",
         secret=True,
     )  # fmt: skip
-    releases: Path = _row(None, Path, "`releases/` in the instance folder", "Folder that holds the releases.")
+    releases: Path | str = _row(
+        None, _releases, "`releases/` in the instance folder",
+        "Folder that holds the releases, or a URL of fsspec (`s3://bucket/path`), which needs `reviewapp[hosts]`.",
+        secret=True,
+    )  # fmt: skip
     hosts: tuple[str, ...] = _row(
         LOOPBACK_NAMES, _names, "loopback names", "`Host` values that are answered, separated by commas."
     )
@@ -181,7 +190,8 @@ def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[s
             values.setdefault(known[name].name, _read(known[name].metadata["read"], f"{name} in {file}", text))
     values.update(overrides)
     values["instance"] = instance
-    values["releases"] = Path(values.get("releases") or instance / "releases").absolute()
+    releases = _releases(str(values.get("releases") or instance / "releases"))
+    values["releases"] = releases.absolute() if isinstance(releases, Path) else releases
     values["evidence"] = Path(values["evidence"]).absolute() if values.get("evidence") else None
     values["database_url"] = values.get("database_url") or f"sqlite:///{instance / 'reviewapp.sqlite3'}"
     settings = Settings(**values)

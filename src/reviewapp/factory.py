@@ -2,7 +2,8 @@
 
 0 errors places staging config stages    what can go wrong, where things lie and are made, settings, timing,
   logs counters access_log metering      the log, what is counted and told of each request,
-  manifest                               a release's files
+  manifest                               a release's files,
+  remotefiles fetched releasestore       and where releases lie: a folder, or a URL and what was fetched from it
 0 strictjson csvfiles lines joining      reading JSON and CSV strictly, writing CSV safely; calls that meet
 1 dates contract                         THE description of a request and its outcome
 2 schemas samples forms frames           what is derived from it: validation, examples, the form, the DataFrame
@@ -32,6 +33,7 @@
 4 building/ triage/                      from a table to a release; the default model
 4 evidence/                              the trials that measure it all, and the pack they fill
 5 parts    6 protocol incoming security  what the app is made of; HTTP and guards as both doors need them
+6 scoring/                               files of any size, answered by column and by Dask
 6 lookups metrics                        what both doors look up; what Prometheus reads
 7 api compat ui/ worker server doctor/   the doors, gunicorn, and what to know before trusting it
 8 factory    9 cli/ __main__             joined together, and the command
@@ -53,7 +55,7 @@ from werkzeug import exceptions
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from . import drift, logs, places, protocol, security, slo
+from . import drift, logs, places, protocol, releasestore, security, slo
 from .access_log import AccessLog
 from .accounts import Accounts
 from .adapter import ModelAdapter
@@ -139,7 +141,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
     """Return the parts that the settings describe, for the app and the command line alike; nothing is opened yet.
 
-    `patience` is how long they wait for another process that writes to the ledger.
+    `patience` is how long they wait for another process that writes to the ledger, and for a release to be fetched.
     """
     store = Store(settings.database_url, patience=patience)
     counters = Counters(settings.instance, slow=settings.slo_latency_ms / 1000)
@@ -149,8 +151,10 @@ def make_parts(settings: Settings, *, patience: float | None = None) -> Parts:
         return ModelAdapter(release, sinks=[ledger.add])
 
     trusted, prove = TrustedTypes(settings.instance).names, Proofs(settings.instance).demand
-    registry = Registry(settings.releases, store, make_adapter, trusted=trusted, prove=prove)
+    place = releasestore.of(settings, patience)
+    registry = Registry(place, store, make_adapter, trusted=trusted, prove=prove)
     watch, rounds = Watch(registry, ledger), Rounds(store)
+    rounds.add("stock", 0, registry.stock)
     rounds.add("trigger", EVERY_SECONDS, watch.go_round)
     rounds.add(drift.ROUND, drift.EVERY_SECONDS, partial(drift.look_again, registry, ledger, rounds))
     meter, tally = Meter(counters, AccessLog(settings.access_log, counters.dropped)), Tally(store)

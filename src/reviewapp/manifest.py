@@ -40,6 +40,7 @@ BASELINES = ("rules.csv", "rules.json", "baseline.skops")  # a release has one o
 MAX_FILE = 256 << 20  # bytes
 MAX_MANIFEST = 64 << 10  # bytes; it has 2,000
 MAX_ENTRIES = 100  # of a folder that are looked at; a release has eleven
+Identity = tuple[str, int, str]  # of a release: name, version, digest
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
 _KINDS = {"format": int, "name": str, "version": int, "digest": str, "files": dict, "libraries": dict, "seed": int}
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -23,3 +27,17 @@ def folder(name: str) -> Path:
 def default_instance() -> Path:
     """Return `instance/` of the checkout, else `instance/` of the current folder."""
     return (checkout() or Path.cwd()) / "instance"
+
+
+def host(instance: Path) -> str:
+    """Return the random name of this host that its instance folder keeps; empty where it can keep none."""
+    path = instance / "host"
+    try:
+        if not path.exists():
+            with tempfile.NamedTemporaryFile("w", dir=instance) as fresh, suppress(FileExistsError):
+                fresh.write(secrets.token_hex(8))
+                fresh.flush()
+                os.link(fresh.name, path)  # of several processes, one names it
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return ""

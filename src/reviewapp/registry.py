@@ -4,7 +4,8 @@ A move says what it changes in the contract; one that breaks callers needs an ex
 
 The pointer is read on every request, so after a promotion is acknowledged no worker answers with the old release. A
 release is loaded, checked and has answered its golden requests before it replaces the one that serves; where it
-fails, the one that serves stays, and readiness says why.
+fails, the one that serves stays, and readiness says why; where several hosts fetch releases from one place, the
+others answer, and the host that cannot serve the live one answers with none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ from .adapter import ModelAdapter
 from .chain import linked
 from .contract import Contract
 from .difference import Difference, differences
-from .errors import BreakingChange, Conflict, Flaw, NotFound, NotReady, ReleaseRefused, UsageError
+from .errors import (
+    BreakingChange,
+    Conflict,
+    Flaw,
+    NotFound,
+    NotReady,
+    ReleaseRefused,
+    ReviewappError,
+    StoreFull,
+    UsageError,
+)
 from .policy import BASELINE, PREVIOUS
 from .prediction import timestamp, utcnow
 from .release import Release, ReleaseId
@@ -32,6 +43,7 @@ from .releaselog import (
     ALERTED,
     BUILT,
     FELL_BACK,
+    LAST_EVENT,
     LAST_MOVE,
     PROMOTED,
     ROLLED_BACK,
@@ -42,15 +54,19 @@ from .releaselog import (
     option_of,
     way_back,
 )
+from .releasestore import Place, placed
 from .store import Store
 
 BREAKING_CHANGE = "breaking_change"  # the code of a flaw
 _MOVED = "Another move of the live release came first; look at what is live now."
-RETRY_SECONDS = 10.0  # how long a release that failed to load is left alone before it is tried again
+RETRY_SECONDS = 10.0  # how long a release that failed to load is left alone before it is tried again …
+FETCH_SECONDS = 1.0  # … and one that could not be fetched
+WAY_BACK, AHEAD = 3, 3  # of the releases that roll-backs go to, and of the newest, so many are kept at hand
+STOCK_SECONDS = 600.0  # from one look at what is at hand to the next, where the log has not changed
 
 
 class Registry:
-    """Knows the releases below `root`.
+    """Knows the releases of a place, which a path stands for, too.
 
     `make_adapter` wraps a release that was read, `trusted` gives the operator's own types; the clock is aware. `prove`
     is asked with a folder and its digest before anything in it is loaded, and raises ReleaseRefused (proof.py).
@@ -58,14 +74,14 @@ class Registry:
 
     def __init__(
         self,
-        root: Path,
+        place: Path | Place,
         store: Store,
         make_adapter: Callable[[Release], ModelAdapter],
         clock: Callable[[], datetime] = utcnow,
         trusted: Callable[[], Sequence[str]] = tuple,
         prove: Callable[[Path, str], None] = lambda folder, digest: None,
     ) -> None:
-        self.root = root
+        self.place = placed(place)
         self._prove = prove
         self._trusted = trusted
         self._store = store
@@ -73,7 +89,8 @@ class Registry:
         self._clock = clock
         self._lock = threading.Lock()
         self._serving: ModelAdapter | None = None
-        self._refused: dict[ReleaseId, tuple[float, str]] = {}  # when it failed, and why
+        self._failed: dict[ReleaseId, tuple[float, ReviewappError]] = {}  # when it could not be loaded, and why
+        self._stocked = (-1, 0.0)  # the last event by then, and when
 
     # ---- what answers now -------------------------------------------------------------------------------------
 
@@ -93,25 +110,30 @@ class Registry:
         if self._serving is not None and self._serving.release.id == pointer:
             self._serving = self._serving.answering(option)
             return self._serving
-        for candidate in [pointer] if self._serving is not None else self._history():
+        alone = not self.place.remote  # else another host answers, and an older release would be a wrong one
+        for candidate in self._history() if alone and self._serving is None else [pointer]:
             adapter = self._load(candidate)
             if adapter is not None:
                 self._serving = adapter.answering(option if candidate == pointer else "model")
-                break
+                return self._serving
+        if not alone:
+            raise NotReady(f"The live release cannot be had here. {self.problem()}", retry_after=2)
         if self._serving is None:
             raise NotReady(f"No release can be loaded. {self.problem()}", retry_after=30)
         return self._serving
 
     def _load(self, release_id: ReleaseId) -> ModelAdapter | None:
-        failed = self._refused.get(release_id)
-        if failed is not None and time.monotonic() - failed[0] < RETRY_SECONDS:
-            return None
+        if release_id in self._failed:
+            since, failed = self._failed[release_id]
+            rest = RETRY_SECONDS if isinstance(failed, ReleaseRefused) else FETCH_SECONDS
+            if time.monotonic() - since < rest:
+                return None
         try:
             adapter = self.load(release_id)
-        except ReleaseRefused as error:
-            self._refused[release_id] = (time.monotonic(), f"{release_id}: {error.detail}")
+        except (ReleaseRefused, NotReady, StoreFull) as error:
+            self._failed[release_id] = time.monotonic(), error
             return None
-        self._refused.pop(release_id, None)
+        self._failed.pop(release_id, None)
         return adapter
 
     def problem(self) -> str | None:
@@ -121,7 +143,8 @@ class Registry:
             return "No release is live."
         if self._serving is not None and self._serving.release.id == pointer:
             return None
-        return self._refused.get(pointer, (0.0, f"{pointer} is not loaded yet."))[1]
+        failed = self._failed.get(pointer)
+        return f"{pointer} is not loaded yet." if failed is None else f"{pointer}: {failed[1].detail}"
 
     def load(self, release_id: ReleaseId) -> ModelAdapter:
         """Return the adapter of a release that the ledger knows; raise ReleaseRefused where it is not that one."""
@@ -138,10 +161,30 @@ class Registry:
         return adapter
 
     def prove_live(self) -> None:
-        """Have the live release shown to load, if there is one, before a request waits for it; raise ReleaseRefused."""
+        """Have the live release here and shown to load, if there is one, before a request waits for it.
+
+        Raise ReleaseRefused, or NotReady where it cannot be fetched.
+        """
         pointer = self.live()
         if pointer is not None:
             self._prove(self.folder(pointer), pointer.digest)
+
+    def stock(self) -> None:
+        """Have at hand, shown to load, what answers and what may soon, before a request or a promotion waits for it.
+
+        That is only needed where releases are fetched; of those, the rest is dropped.
+        """
+        if not self.place.remote:
+            return
+        last, now = self._store.lookup(LAST_EVENT), time.monotonic()
+        number = -1 if last is None else int(last[0])
+        if self._stocked[0] == number and now - self._stocked[1] < STOCK_SECONDS:
+            return
+        events = self.events()
+        newest = [event.id for event in events if event.kind == BUILT][:AHEAD]
+        wanted = dict.fromkeys([*reversed(way_back(events)[-1 - WAY_BACK :]), *newest])
+        if self.place.stock([one.identity for one in wanted], self._prove):
+            self._stocked = number, now
 
     def contract(self) -> Contract:
         """Return the contract of the live release, without loading its model."""
@@ -154,7 +197,8 @@ class Registry:
         return releases.read_contract(self.folder(release_id), release_id.digest)
 
     def folder(self, release_id: ReleaseId) -> Path:
-        return self.root / release_id.name / str(release_id.version)
+        """Return the folder of a release on this host; where it must be fetched, raise ReleaseRefused or NotReady."""
+        return self.place.local(release_id.identity)
 
     # ---- the log ----------------------------------------------------------------------------------------------
 
@@ -238,7 +282,7 @@ class Registry:
         """Return what changes from the live contract; nothing where that cannot be read: it must hold nobody up."""
         try:
             live = self._contract(pointer)
-        except ReleaseRefused:
+        except (ReleaseRefused, NotReady):
             return ()
         return differences(live, contract)
 

@@ -16,11 +16,8 @@ temporary place and renamed, so there is never half a release.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from .manifest import (
     FORMAT,
     MANIFEST,
     PROFILE,
+    Identity,
     digest_of,
     libraries_here,
     parsed,
@@ -43,11 +41,11 @@ from .manifest import (
 )
 from .policy import Policy
 from .profile import Profile
+from .releasestore import Place, placed
 from .rulelist import RuleList
 from .rules import RuleTable
-from .staging import staging, sync
+from .staging import staging
 
-LOCK = ".lock"
 NATIVE, COMPILED = "native", "compiled"
 
 
@@ -61,6 +59,10 @@ class ReleaseId:
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
+
+    @property
+    def identity(self) -> Identity:
+        return self.name, self.version, self.digest
 
     def as_json(self) -> dict[str, Any]:
         return {"name": self.name, "version": self.version, "digest": self.digest}
@@ -158,15 +160,17 @@ def draft(contract: Contract, policy: Policy, model: Any, baseline: Any, seed: i
     )
 
 
-def write(release: Release, root: Path, prove: Callable[[Path, str], None] = lambda folder, digest: None) -> Release:
+def write(
+    release: Release, root: Path | Place, prove: Callable[[Path, str], None] = lambda folder, digest: None
+) -> Release:
     """Write a release below `root` as `<name>/<next version>` and return it with its version and digest.
 
-    Versions count through all names below `root`, so that a number names one release. The folder appears in one step,
-    once `prove`, which is given it and its digest, has not raised; two builds at once get different versions.
+    Versions count through all names below `root`, so that a number names one release. It appears in one step, once
+    `prove`, which is given a folder and its digest, has not raised; two builds at once get different versions.
     """
-    home = root / release.contract.name
-    root.mkdir(parents=True, exist_ok=True)
-    with staging(root, ".building-") as building:
+    place = placed(root)
+    place.here.mkdir(mode=0o700 if place.remote else 0o777, parents=True, exist_ok=True)
+    with staging(place.here, ".building-") as building:
         contents = _contents(release)
         for name, content in contents.items():
             (building / name).write_bytes(content)
@@ -178,38 +182,14 @@ def write(release: Release, root: Path, prove: Callable[[Path, str], None] = lam
             "seed": release.seed,
         }
         digest = digest_of(manifest)
-        (building / MANIFEST).write_bytes(_json({**manifest, "version": 0, "digest": digest}))
+
+        def number(version: int) -> None:
+            (building / MANIFEST).write_bytes(_json({**manifest, "version": version, "digest": digest}))
+
+        number(0)
         prove(building, digest)
-        with _one_build_at_a_time(root):
-            version = 1 + max((taken for name in root.iterdir() for taken in versions(name)), default=0)
-            document = {**manifest, "version": version, "digest": digest}
-            (building / MANIFEST).write_bytes(_json(document))
-            building.chmod(0o755)
-            for one in (*(building / name for name in contents), building / MANIFEST, building):
-                sync(one)  # before its name is: the ledger will know it, and a lost machine must not leave it empty
-            home.mkdir(exist_ok=True)
-            building.rename(home / str(version))
-        sync(home)
-        sync(root)
+        version = place.put(building, release.contract.name, digest, number)
     return replace(release, id=ReleaseId(release.contract.name, version, digest))
-
-
-def versions(home: Path) -> list[int]:
-    """Return the versions that lie in the folder of a name, in order; a hidden folder is no name."""
-    if not home.is_dir() or home.name.startswith("."):
-        return []
-    return sorted(int(p.name) for p in home.iterdir() if p.name.isascii() and p.name.isdigit() and p.is_dir())
-
-
-@contextmanager
-def _one_build_at_a_time(root: Path) -> Iterator[None]:
-    """Hold the numbers below `root`: between the look at what is taken and the rename nobody else may take one."""
-    descriptor = os.open(root / LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path, expected_digest: str | None = None, trusted: Sequence[str] = ()) -> Release:

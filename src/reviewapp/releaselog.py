@@ -134,6 +134,9 @@ LAST_MOVE = (
 )  # of which only the first row is read
 
 
+LAST_EVENT = select(release_events.c.seq).order_by(release_events.c.seq.desc())  # of which only the first row is read
+
+
 def way_back(log: Sequence[ReleaseEvent]) -> list[ReleaseId]:
     """Return the releases that roll-backs would go through, the live one last; `log` is newest first."""
     way: list[ReleaseId] = []  # a promotion goes one step on, a roll-back one step back

@@ -1,27 +1,29 @@
 """A backup in the place of what is there: all of it, or nothing is changed.
 
 It is put back under a service that is stopped. Releases never change, so those of the backup are laid beside what is
-there; the ledger takes its place last and in one step. What is replaced is put aside, never deleted. In PostgreSQL the
-ledger goes into an empty database, in one transaction; a database with rows in it is never replaced.
+there; the ledger takes its place last and in one step. What is replaced is put aside, never deleted. Under a URL,
+releases that were put there stay, whatever fails after that: nothing answers from them before a ledger knows them. In
+PostgreSQL the ledger goes into an empty database, in one transaction; a database with rows in it is never replaced.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack, closing
 from dataclasses import replace as changed
 from pathlib import Path
 
 from pysqlite3 import dbapi2
 
-from . import copying, ledgerfile
-from .backup import CONFIG, LEDGER, OWN, Backup, check_room, files_of, known_releases, told, unpacked
+from . import copying, ledgerfile, releasestore
+from .backup import CONFIG, LEDGER, OWN, Backup, check_room, files_of, identity, known_releases, told, unpacked
 from .config import Settings, load_settings
 from .copying import Progress, unseen
 from .errors import ReleaseRefused, StoreBusy, StoreError, UsageError
 from .manifest import check_files
 from .prediction import utcnow
+from .releasestore import Place, Remote
 from .staging import staging, sync
 from .store import Store
 from .trust import FILE as TRUSTED
@@ -29,13 +31,14 @@ from .trust import FILE as TRUSTED
 
 def restore(
     file: Path, settings: Settings, store: Store, *, replace: bool, progress: Progress = unseen
-) -> tuple[Backup, list[Path]]:
+) -> tuple[Backup, list[Path | str]]:
     """Put a backup in the place of what is there; return what it holds and where what was there lies now.
 
     The caller holds the instance, so that no service runs. All of it is put in its place or, where that fails, none.
     A release that the backup holds damaged, and that is whole here, stays as it is here, and is not `wrong` any more.
     `progress` is told how far the copy into PostgreSQL is.
     """
+    place = releasestore.of(settings)
     ledger = store.path if store.is_file else settings.instance / LEDGER  # the latter: where it is unpacked
     with told(file):
         if not file.is_file():
@@ -47,7 +50,7 @@ def restore(
             raise UsageError(
                 f"There is a ledger already: {there[0]}. Set another REVIEWAPP_INSTANCE, or put it aside by --replace."
             )
-        for folder in (settings.instance, ledger.parent, settings.releases):
+        for folder in (settings.instance, ledger.parent, place.here):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with told(ledger), ExitStack() as stack:
         made = {
@@ -55,20 +58,20 @@ def restore(
             for name, folder in {
                 LEDGER: ledger.parent,
                 TRUSTED: settings.instance,
-                "releases": settings.releases,
+                "releases": place.here,
             }.items()
         }
         made[CONFIG] = made[TRUSTED]
         check_room(ledger.parent, file.stat().st_size)
         backup = unpacked(file, made)
         damaged = _check_ledger(backup, made)
-        sound = {name for name, digest in damaged.items() if _is_sound(settings.releases, name, digest)}
+        sound = {name for name, digest in damaged.items() if _is_sound(place, name, digest)}
         if CONFIG in backup.files:
             _check_config(made[CONFIG], settings)
         whole = made[LEDGER] / LEDGER
         stamp = utcnow().strftime("before-%Y%m%dT%H%M%S.%f")
         with ExitStack() as undo:
-            aside = _exchange(backup, made, settings, stamp, undo, replace=replace, keep=sound)
+            aside = _exchange(backup, made, settings, place, stamp, undo, replace=replace, keep=sound)
             if store.is_file:
                 aside += _put_file(whole, ledger, stamp, undo)
             else:
@@ -104,9 +107,10 @@ def _name_in(wrong: str) -> str:
     return wrong.partition(": ")[0]
 
 
-def _is_sound(releases: Path, name: str, digest: str) -> bool:
+def _is_sound(place: Place, name: str, digest: str) -> bool:
     try:
-        manifest = check_files(releases / name, digest)
+        with place.as_it_lies(identity(name, digest)) as folder:
+            manifest = check_files(folder, digest)
     except ReleaseRefused:
         return False
     return f"{manifest['name']}/{manifest['version']}" == name
@@ -128,41 +132,64 @@ def _check_config(made: Path, settings: Settings) -> None:
         )
 
 
+def _put_back(made: Path, names: Sequence[str], place: Remote, replace: bool, stamp: str) -> list[str]:
+    """Put releases under a URL, those that are whole and not there already; return what was put aside for that."""
+    aside = []
+    for name in names:
+        try:
+            digest = check_files(made / name)["digest"]
+        except ReleaseRefused:  # it was damaged when the backup was made
+            continue
+        if _is_sound(place, name, digest):
+            continue
+        first, version, _ = identity(name, digest)
+        if not replace and place.holds(first, version):
+            raise UsageError(f"{place}/{name} is there already and is another one; put it aside by --replace.")
+        if (old := place.put_aside(first, version, stamp)) is not None:
+            aside.append(old)
+        place.upload(made / name, first, version)
+    return aside
+
+
 def _exchange(
     backup: Backup,
     made: Mapping[str, Path],
     settings: Settings,
+    place: Place,
     stamp: str,
     undo: ExitStack,
     *,
     replace: bool,
     keep: Set[str],
-) -> list[Path]:
+) -> list[Path | str]:
     """Move all but the ledger to its place, so that `undo` can undo it; return what was put aside.
 
     `stamp` ends the names of that. The releases in `keep` stay as they are here.
     """
     names = sorted({name.removeprefix("releases/").rpartition("/")[0] for name in backup.files if "/" in name} - keep)
-    moves = [(made["releases"] / name, settings.releases / name) for name in names]
+    moves = [] if place.remote else [(made["releases"] / name, place.here / name) for name in names]
     moves += [(made[name] / name, settings.instance / name) for name in OWN]
-    moves = [(new, place) for new, place in moves if new.exists() and not _same(new, place)]
-    if not replace and (there := [place for _, place in moves if place.exists()]):
+    moves = [(new, old) for new, old in moves if new.exists() and not _same(new, old)]
+    if not replace and (there := [old for _, old in moves if old.exists()]):
         raise UsageError(f"{there[0]} is here already and is another one; put it aside by --replace.")
-    aside: list[Path] = []
+    aside: list[Path | str] = []
+    if isinstance(place, Remote):
+        aside += _put_back(made["releases"], names, place, replace, stamp)
 
     def move(old: Path, new: Path) -> None:
         new.parent.mkdir(exist_ok=True)
         old.rename(new)
         undo.callback(new.rename, old)
 
-    for new, place in moves:
-        if place.exists():
-            aside.append(place.with_name(f"{place.name}.{stamp}"))
-            move(place, aside[-1])
+    for new, old in moves:
+        if old.exists():
+            away = old.with_name(f"{old.name}.{stamp}")
+            move(old, away)
+            aside.append(away)
         for path in [new, *new.rglob("*")]:
             sync(path)
-        move(new, place)
-        sync(place.parent)
+        move(new, old)
+        sync(old.parent)
     return aside
 
 

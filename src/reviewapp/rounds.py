@@ -48,7 +48,10 @@ class Rounds:
         self._told: dict[str, str] = {}  # of a round, which failure was logged last
 
     def add(self, name: str, seconds: float, work: Callable[[], Mapping[str, Any] | None]) -> None:
-        """Have `work` done every so many seconds; what it returns is kept as JSON, None keeps what is there."""
+        """Have `work` done every so many seconds; what it returns is kept as JSON, None keeps what is there.
+
+        With 0 seconds every process does it for itself, at each look, and nothing is kept.
+        """
         self._rounds[name] = _Round(seconds, work)
 
     def found(self, name: str) -> Found | None:
@@ -60,7 +63,9 @@ class Rounds:
         """Do each round whose time has come and that nobody else is doing. A failure is logged, and tried again."""
         for name, one in self._rounds.items():
             try:
-                if self._take(name, one.seconds):
+                if not one.seconds:
+                    one.work()
+                elif self._take(name, one.seconds):
                     self._keep(name, one.work())
                 self._told.pop(name, None)
             except Exception as error:  # the next round must be done whatever came of this one

@@ -25,8 +25,8 @@ from .errors import Flaw, InvalidInput, pointer
 from .field import CONTROL_CHARACTER, NOTHING, Field, Record, Value
 from .stages import stage
 
-_WHOLE_TEXT = re.compile(r"[+-]?[0-9]+")
-_NUMBER_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+WHOLE_TEXT = re.compile(r"[+-]?[0-9]+")
+NUMBER_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEAN_TEXT = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -145,9 +145,9 @@ def from_text(field: Field, text: str, missing: Sequence[str] = NOTHING) -> Valu
         if field.nullable:
             return None
         raise Broken(MISSING.code, MISSING.detail)
-    if field.kind in ("number", "integer") and _WHOLE_TEXT.fullmatch(trimmed):
+    if field.kind in ("number", "integer") and WHOLE_TEXT.fullmatch(trimmed):
         return int(trimmed) if len(trimmed) < 400 else math.copysign(math.inf, -(trimmed[0] == "-"))
-    if field.kind in ("number", "integer") and _NUMBER_TEXT.fullmatch(trimmed):
+    if field.kind in ("number", "integer") and NUMBER_TEXT.fullmatch(trimmed):
         return float(trimmed)
     if field.kind == "boolean":
         return _BOOLEAN_TEXT.get(trimmed.lower(), text)

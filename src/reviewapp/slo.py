@@ -12,16 +12,15 @@ ends when a twelfth of that time is within it again.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, true, update
 
+from . import places
 from .counters import BOUNDS, Counters, Served
 from .prediction import utcnow
 from .rounds import Rounds
@@ -104,11 +103,11 @@ class Minutes:
 
 
 def round_of(store: Store, instance: Path) -> str:
-    """Return the name of the round of who serves from this instance folder, of the machines that share a ledger."""
-    if store.is_file:
-        return ROUND
-    here = f"{socket.gethostname()} {instance.absolute()}"
-    return f"{ROUND} {sha256(here.encode()).hexdigest()[:16]}"
+    """Return the name of the round of who serves from this instance folder, of the machines that share a ledger.
+
+    It lies beside the counters: a container may be called otherwise each time it starts, and they go on.
+    """
+    return ROUND if store.is_file else f"{ROUND} {places.host(instance)}".rstrip()
 
 
 def _served(kept: Mapping[str, Any]) -> Served:

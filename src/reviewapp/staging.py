@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PREFIXES = (".building-", ".backup-", ".restoring-")
+PREFIXES = (".building-", ".backup-", ".restoring-", ".fetching-")
 
 
 @contextmanager
 def staging(parent: Path, prefix: str) -> Iterator[Path]:
     """Give a new folder in `parent` that is gone when the block ends; those that nobody holds go, too."""
-    with _held(parent):  # between the making of a folder and its lock, nobody may take it for one left behind
+    with held(parent):  # between the making of a folder and its lock, nobody may take it for one left behind
         for left in left_behind(parent, prefix):
             shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -64,10 +64,18 @@ def _is_held(folder: Path) -> bool:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
+def held(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a folder, or a file that is made where it is not there, as long as the block or the process lasts.
+
+    Give whether it is held, which it always is for who waits.
+    """
+    descriptor = os.open(path, os.O_RDONLY | (0 if path.is_dir() else os.O_CREAT), 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            mine = True
+        except BlockingIOError:
+            mine = False
+        yield mine
     finally:
         os.close(descriptor)

@@ -221,6 +221,40 @@ purged = Table(
     sqlite_with_rowid=False,
 )
 
+# What whole files were answered with by `reviewapp score`, counted: a row a run.
+scorings = Table(
+    "scorings",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("started_at", String(24), nullable=False),
+    Column("ended_at", String(24), nullable=False),
+    Column("release_name", String(64), nullable=False),
+    Column("release_version", Integer, nullable=False),
+    Column("release_digest", String(71), nullable=False),
+    Column("option", String(16), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("recorded", String(16), nullable=False),  # summary: this row alone; all: each answer is a prediction, too
+    Column("files", Json, nullable=False),  # the name, size, digest and rows of each
+    Column("output", Text, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("predictions", Integer, nullable=False),
+    Column("problems", Integer, nullable=False),
+    Column("review", Integer, nullable=False),  # of the predictions, those with this decision
+    Column("labels", Json, nullable=False),  # how many of each
+    Column("reasons", Json, nullable=False),
+    Column("codes", Json, nullable=False),  # of the problems
+    Index(None, "started_at"),
+)
+
+# Which rows of a run that has not ended are recorded: some of its rows, from this one on, in the order of the rows.
+scoring_chunks = Table(
+    "scoring_chunks",
+    metadata,
+    Column("scoring_id", String(36), primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("prediction_ids", Json, nullable=False),  # null where the model failed
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -12,15 +12,14 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from . import proof
+from . import proof, releasestore
 from .config import Settings
 from .errors import ReleaseRefused
-from .manifest import check_files
+from .manifest import Identity, check_files
 from .store import Store
 from .tables import release_events
 
 SECONDS = 20  # that loading may take
-Identity = tuple[str, int, str]  # name, version, digest
 
 
 @dataclass(frozen=True)
@@ -36,22 +35,31 @@ def verify(path: Path, settings: Settings, digest: str | None = None) -> Verifie
 
     It must have been built here, says the ledger, or have the digest that is stated.
     """
-    built = _built(settings)
-    folders = {settings.releases / name / str(version): (name, version, found) for name, version, found in built or ()}
-    if not os.path.exists(path):  # noqa: PTH110 (of one that may not be looked into, Path.exists raises)
-        named = [folder for folder, one in folders.items() if str(path) in (str(one[1]), f"{one[0]}/{one[1]}")]
-        path = named[0] if named else path
+    built, place = _built(settings), releasestore.of(settings)
     try:
-        known = folders.get(path.absolute())
-        manifest = check_files(path, known[2] if known else None)
-        identity = manifest["name"], manifest["version"], manifest["digest"]
-        if digest is None:
-            _check_built(identity, built)
-        elif identity[2] != digest:
-            raise ReleaseRefused(f"Its digest is {identity[2]}, and {digest} was stated.")
-        return Verified(identity, proof.in_child(path, identity[2], settings.instance, SECONDS))
+        if not os.path.exists(path):  # noqa: PTH110 (of one that may not be looked into, Path.exists raises)
+            for one in built or ():
+                if str(path) in (str(one[1]), f"{one[0]}/{one[1]}"):
+                    path = path if place.remote else place.local(one)  # the name that is told
+                    with place.as_it_lies(one) as folder:
+                        return _verify(folder, one[2], built, settings, digest)
+        lies_here = [] if place.remote else [one for one in built or () if place.local(one) == path.absolute()]
+        return _verify(path, lies_here[0][2] if lies_here else None, built, settings, digest)
     except ReleaseRefused as error:
         raise ReleaseRefused(f"{path} is refused. {error.detail}") from error
+
+
+def _verify(
+    folder: Path, known: str | None, built: list[Identity] | None, settings: Settings, digest: str | None
+) -> Verified:
+    """Do it with a folder of which the ledger knows which digest it must have, or does not."""
+    manifest = check_files(folder, known)
+    identity = manifest["name"], manifest["version"], manifest["digest"]
+    if digest is None:
+        _check_built(identity, built)
+    elif identity[2] != digest:
+        raise ReleaseRefused(f"Its digest is {identity[2]}, and {digest} was stated.")
+    return Verified(identity, proof.in_child(folder, identity[2], settings.instance, SECONDS))
 
 
 def _built(settings: Settings) -> list[Identity] | None:

@@ -23,6 +23,7 @@ from ..golden import with_golden
 from ..policy import BASELINE, LAST_DIGITS, Policy, RollbackRule
 from ..proof import Proofs
 from ..release import Release
+from ..releasestore import Place
 from ..rulelist import RuleList
 from ..trust import TrustedTypes
 from . import given
@@ -73,7 +74,7 @@ class Built:
     notes: tuple[str, ...]
 
 
-def build(order: Order, root: Path, trust: TrustedTypes, progress: Progress = lambda step: None) -> Built:
+def build(order: Order, root: Path | Place, trust: TrustedTypes, progress: Progress = lambda step: None) -> Built:
     """Build a release below `root`; the same call on the same machine makes the same digest each time.
 
     Raises UsageError with one sentence where the table, the pipeline and what was asked do not go together; nothing is

@@ -140,14 +140,14 @@ def _parquet(content: bytes, path: Path) -> Table:
         values = column.to_pylist()
         timed = any(isinstance(value, datetime) and value.time() != time() for value in values)
         try:
-            columns[name] = [_written(value, timed) for value in values]
+            columns[name] = [as_cell(value, timed) for value in values]
         except TypeError as error:
             columns[name] = [None] * len(values)
             unreadable[name] = f"{path}: column {name!r} holds {error}; leave it out with --drop {name!r}."
     return Table(columns, range(2, found.num_rows + 2), "Parquet", unreadable=unreadable)
 
 
-def _written(value: Any, timed: bool) -> str | None:
+def as_cell(value: Any, timed: bool) -> str | None:
     """Return a value of a typed table as a cell of text; `timed` where a moment of its column is not midnight.
 
     Moments are written to the second, those of a zone in UTC. Raises TypeError for what no field of a request can be.

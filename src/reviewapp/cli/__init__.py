@@ -2,7 +2,7 @@
 
 `command` is the command itself; the others add to it, each what one person does: `building` makes a release,
 `operating` runs the service, `reading` tells what is there, moves what is live, and asks it, `trying` tries a rollback
-rule before it acts, `verifying` looks at a folder or at the ledger.
+rule before it acts, `scoring` answers whole files, `verifying` looks at a folder or at the ledger.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ from .command import main as main
 
 def __getattr__(name: str) -> Any:
     """Import a module of commands when it is asked for."""
-    if name in ("building", "group", "operating", "reading"):
+    if name in ("building", "group", "operating", "reading", "scoring"):
         return import_module(f".{name}", __name__)
     raise AttributeError(name)

@@ -85,14 +85,14 @@ def build(context: click.Context, /, review_contract: bool, **options: Any) -> N
             bar.update()
 
         if order is None:
-            built = Built(triage.build(parts.settings.releases, progress), ())
+            built = Built(triage.build(parts.registry.place, progress), ())
         else:
-            built = build_from_table(order, parts.settings.releases, TrustedTypes(parts.settings.instance), progress)
+            built = build_from_table(order, parts.registry.place, TrustedTypes(parts.settings.instance), progress)
         bar.update(STEPS - bar.n)
     release = built.release
     first = parts.registry.add(release, ACTOR)
     say(f"\n{release.id}  {release.id.digest}\n{summary(release, built.notes)}")
-    say(f"It lies in {parts.registry.folder(release.id)}.")
+    say(f"It lies in {parts.registry.place}/{release.id}.")
     if first:
         say("It is live. Next: reviewapp serve")
         return

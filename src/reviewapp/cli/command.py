@@ -12,7 +12,7 @@ import click
 from .. import __version__
 from ..errors import ReviewappError
 
-MODULES = ("building", "operating", "reading")  # whose import takes two seconds
+MODULES = ("building", "operating", "reading", "scoring")  # whose import takes two seconds
 
 
 class _Group(click.Group):

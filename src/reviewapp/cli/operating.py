@@ -19,7 +19,7 @@ from .. import copying, ledgerfile, restoring
 from ..accounts import ROLES
 from ..config import Settings, load_settings
 from ..doctor import WRONG, Case, examine
-from ..errors import ReleaseRefused, UsageError
+from ..errors import NotReady, ReleaseRefused, UsageError
 from ..factory import create_app, make_parts
 from ..intact import verify
 from ..parts import Parts
@@ -49,8 +49,9 @@ def serve() -> None:
             sys.exit(built.returncode)
     try:
         parts.registry.prove_live()  # after an update it may take longer than a worker gives a request
-    except ReleaseRefused as error:  # it starts nevertheless, and readiness says the same
-        say(f"The live release is refused: {error.detail}", err=True)
+    except (ReleaseRefused, NotReady) as error:  # it starts nevertheless, and readiness says the same
+        refused = "is refused" if isinstance(error, ReleaseRefused) else "cannot be had now"
+        say(f"The live release {refused}: {error.detail}", err=True)
 
     def greet() -> None:
         _print_welcome(parts)
@@ -78,7 +79,7 @@ def _print_welcome(parts: Parts) -> None:
     try:
         example = example_record(parts.registry.contract())
         say(f"\nAsk from a script (the token lasts a day):\n  {curl(base, example, token, joint=' ')}\n")
-    except ReleaseRefused as error:  # an earlier release may answer, and readiness says what is wrong
+    except (ReleaseRefused, NotReady) as error:  # an earlier release may answer, and readiness says what is wrong
         say(f"\nThere is no example of a request: {error.detail}\n")
     sys.stdout.flush()
 

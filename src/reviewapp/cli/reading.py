@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from tqdm import tqdm
 
-from .. import bulk, places
+from .. import places
 from ..config import load_settings, settings_table
 from ..drift import drift, tell_drift
 from ..errors import InvalidInput, NotReady, ReleaseRefused, ReviewappError, UsageError
 from ..evidence import run as trials
-from ..export import KINDS, export, write_beside
+from ..export import KINDS, export
 from ..filters import EXPORT_OPTIONS, to_export
 from ..monitoring import monitored, tell_monitor
-from ..prediction import Call, new_id, utcnow
 from ..releaselog import Standing
 from ..trigger import ABOVE
 from ..wording import answered, how_sure
 from .command import say
-from .group import ACTOR, _parts, end_tidily, main
+from .group import ACTOR, _parts, end_tidily, main, put
 from .trying import tries_rules, try_rule
 
 
@@ -126,57 +124,7 @@ def export_predictions(kind: str, output: Path | None, **typed: str | None) -> N
         contract = parts.registry.contract()
     except (NotReady, ReleaseRefused):  # what was answered can be read also while nothing answers
         contract = None
-    _put(export(kind, parts.ledger, filters, sort, contract), output)
-
-
-def _put(pieces: Iterator[bytes], output: Path | None) -> None:
-    if output is not None:
-        write_beside(pieces, output)
-        return
-    for piece in pieces:  # click ends quietly where the reader has closed the pipe
-        click.echo(piece, nl=False)
-
-
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write this file.  [default: standard output]"
-)
-@click.option("--dry-run", is_flag=True, help="Record nothing.")
-def score(file: Path, output: Path | None, dry_run: bool) -> None:
-    """Answer the requests in FILE by the live release, as the bulk route does; exit code 1 where a row has a problem.
-
-    FILE is CSV (name.csv) or has a JSON request on each line (any other name); so is what comes out.
-    """
-    end_tidily()
-    parts = _parts()
-    adapter = parts.registry.adapter()
-    kind = bulk.CSV_TYPE if file.suffix.lower() == ".csv" else bulk.NDJSON_TYPE
-    try:
-        rows = _Counted(bulk.read(kind, file.read_bytes(), adapter.contract))
-    except InvalidInput as error:
-        raise UsageError(f"{file}: {bulk.in_words(error)}") from None
-    call = Call(source="bulk", client=ACTOR, request_id=new_id(utcnow()), dry_run=dry_run)
-    _put(bulk.answer(rows, adapter, call), output)
-    if rows.problems:
-        raise ReviewappError(f"{rows.problems:,} of {rows.number:,} rows have a problem; each says which in its place.")
-
-
-class _Counted:
-    """The rows of a file, and once they are answered, how many there are and how many have a problem."""
-
-    number = problems = 0
-
-    def __init__(self, rows: bulk.Rows) -> None:
-        self._rows = rows
-        self.begin, self.write, self.waits = rows.begin, rows.write, rows.waits
-
-    def __iter__(self) -> Iterator[bulk.Row]:
-        return iter(self._rows)
-
-    def end(self, rows: int, problems: int) -> bytes:
-        self.number, self.problems = rows, problems
-        return self._rows.end(rows, problems)
+    put(export(kind, parts.ledger, filters, sort, contract), output)
 
 
 @main.command()

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, select
 
-from ..errors import ReleaseRefused
+from ..errors import NotReady, ReleaseRefused
 from ..manifest import check_files
 from ..prediction import timestamp
 from ..staging import PREFIXES, left_behind
@@ -27,7 +27,11 @@ def digests(case: Case) -> Iterator[Finding]:
     live, built, damaged = registry.live(), registry.built(), False
     for event in built:
         try:
-            check_files(registry.folder(event.id), event.id.digest)
+            with registry.place.as_it_lies(event.id.identity) as folder:
+                check_files(folder, event.id.digest)
+        except NotReady as error:
+            yield Finding(WRONG, error.detail, "Look at REVIEWAPP_RELEASES, and at what its library needs to know.")
+            return
         except ReleaseRefused as error:
             damaged = True
             state = WRONG if event.id == live else WARNING
@@ -47,7 +51,7 @@ def live(case: Case) -> Iterator[Finding]:
         return
     try:
         registry.check(registry.folder(pointer), pointer.digest)
-    except ReleaseRefused as error:
+    except (ReleaseRefused, NotReady) as error:
         yield Finding(WRONG, f"The live release {pointer} does not load: {error.detail}", "`reviewapp rollback`.")
     else:
         yield Finding(OK, f"The live release {pointer} loads and gives its golden answers.")
@@ -68,8 +72,19 @@ def trigger(case: Case) -> Iterator[Finding]:
 
 
 def leftovers(case: Case) -> Iterator[Finding]:
-    settings, store = case.parts.settings, case.parts.store
-    places = {settings.releases, settings.instance, *([store.path.parent] if store.is_file else [])}
+    settings, place = case.parts.settings, case.parts.registry.place
+    try:
+        claims = place.unfinished()
+    except NotReady:  # another check says so
+        claims = []
+    if claims:
+        yield Finding(
+            WARNING,
+            f"Builds that put a release to {place} now, or were killed over it, claim a number: {', '.join(claims)}.",
+            f"Where no build runs, remove {place}/.claims/ and the folder of each such number.",
+        )
+    places = {place.here, settings.instance}
+    places |= {case.parts.store.path.parent} if case.parts.store.is_file else set()
     left = sorted({path for place in places for path in left_behind(place, *PREFIXES)})
     if left:
         named = ", ".join(map(str, left))

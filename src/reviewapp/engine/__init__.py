@@ -3,6 +3,7 @@
 encoding   fitted transformers as plain functions
 trees      ensembles of trees as flat arrays
 heads      fitted models as plain functions
+manywords  words counted in many texts at once, as scikit-learn counts them
 engines    Native and Compiled: what the adapter asks
 parity     whether the compiled form answers as scikit-learn does; only then a release says that it is used
 """

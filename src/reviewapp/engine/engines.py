@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from sklearn.compose import ColumnTransformer
 
 from ..contract import Contract
@@ -14,6 +15,7 @@ from ..frames import to_frame
 from .encoding import step_of
 from .forms import Cells, Dense, NotCompiled, Sparse, as_sparse
 from .heads import FEW_ROWS, head_of, is_of_trees
+from .manywords import for_many
 
 
 class Engine(Protocol):
@@ -30,8 +32,16 @@ class Native:
         self._contract = contract
 
     def figures(self, records: Sequence[Record]) -> Dense:
-        ask = getattr(self._estimator, self._method)
-        return np.asarray(ask(to_frame(self._contract, records)), dtype=np.float64)
+        return self.of_frame(to_frame(self._contract, records))
+
+    def of_frame(self, frame: pd.DataFrame) -> Dense:
+        """Return the same for records that are a frame already (frames.py)."""
+        return np.asarray(getattr(self._estimator, self._method)(frame), dtype=np.float64)
+
+    def for_many(self) -> Native:
+        """Return one that counts words in many texts at once (manywords.py); itself where there are none to count."""
+        quick = for_many(self._estimator)
+        return self if quick is self._estimator else Native(quick, self._contract)
 
 
 class Compiled:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from .. import release as releases
+from .. import releasestore
 from ..accounts import ROLES, Accounts
 from ..adapter import ModelAdapter
 from ..config import Settings
@@ -190,7 +191,7 @@ class _Live:
 def _live(settings: Settings) -> _Live | None:
     """Return the live release of the instance, whose ledger is only read."""
     store = Store(settings.database_url, read_only=True)
-    registry = Registry(settings.releases, store, ModelAdapter)
+    registry = Registry(releasestore.of(settings), store, ModelAdapter)
     try:
         found = registry.live() if store.exists() else None
     finally:

@@ -29,6 +29,7 @@ from ..frames import to_frame
 from ..golden import with_golden
 from ..policy import Policy, RollbackRule, choose_threshold
 from ..release import Release
+from ..releasestore import Place
 from ..rules import RuleTable
 from . import generator
 from .generator import CHANNELS, LABELS, TIERS, Example
@@ -42,7 +43,7 @@ COST_WRONG, COST_REVIEW = 10.0, 2.0  # units: a wrong queue costs five looks by 
 STEPS = ("generate", "fit", "calibrate", "evaluate", "write")
 
 
-def build(root: Path, progress: Callable[[str], None] = lambda step: None) -> Release:
+def build(root: Path | Place, progress: Callable[[str], None] = lambda step: None) -> Release:
     """Build the triage release below `root` and return it; the same machine makes the same digest each time."""
     progress("generate")
     parts = examples()

@@ -239,13 +239,13 @@ def _what_changes(live: ReleaseId | None, target: ReleaseId) -> list[tuple[str, 
 
 
 def _stated(release: ReleaseId | None) -> dict[str, str]:
-    """Return the policy and the test figures of a release in words; nothing of one whose folder cannot be read."""
+    """Return the policy and the test figures of a release in words; nothing of one that cannot be read."""
     if release is None:
         return {}
     try:
         folder = parts.registry.folder(release)
         policy, evaluation = read_policy(folder, release.digest), read_evaluation(folder, release.digest)
-    except ReleaseRefused:
+    except (ReleaseRefused, NotReady):
         return {}
     figures = evaluation.get("results", {}).get("test", {}).get("model", {})
     rule = policy.rollback
