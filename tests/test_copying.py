@@ -163,8 +163,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 
 
 def test_a_ledger_goes_there_and_back_and_is_the_same_byte_for_byte(
-    old: Store, new: Store, clock: Clock, rng: random.Random, tmp_path: Path
+    old: Store, new: Store, clock: Clock, rng: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(copying, "AT_A_TIME", 100)
     made = fill(old, clock, rng)
     before, told = contents(old), list[tuple[str, int, int]]()
     assert {name for name, rows in before.items() if not rows} == set()
@@ -172,6 +173,7 @@ def test_a_ledger_goes_there_and_back_and_is_the_same_byte_for_byte(
     assert contents(new) == before == contents(old)
     assert copied == Copied({name: len(before[name]) for name in copied.rows}, verify(old))
     assert set(copied.rows) == set(metadata.tables)
+    assert max(rows for _, rows, _ in told) == 100  # in memory, when they are read and when they are read again
     assert sum(rows for _, rows, _ in told) == told[0][2] == 2 * sum(map(len, before.values()))
     with closing(Store(f"sqlite:///{tmp_path / 'back.sqlite3'}")) as back:
         assert copy(new, back).whole == verify(new)

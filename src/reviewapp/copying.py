@@ -65,7 +65,7 @@ def copy(source: Store, target: Store, progress: Progress = unseen) -> Copied:
             _finish_server(new)
         for table in metadata.sorted_tables:
             written = _Digest(table)
-            for rows in in_order(new, _query(table)).partitions():
+            for rows in in_order(new, _query(table)).partitions(AT_A_TIME):
                 written.add(rows)
                 progress(table.name, len(rows), total)
             if written.told() != read[table.name].told():
@@ -124,8 +124,11 @@ def check_unused(store: Store) -> None:
 def _same_place(source: Store, target: Store) -> bool:
     if source.is_file and target.is_file:
         return source.path.resolve() == target.path.resolve()
-    one, other = source.url, target.url
-    return (one.host, one.port, one.database) == (other.host, other.port, other.database)
+    places = [
+        (url.host or url.query.get("host"), url.port or url.query.get("port"), url.database)
+        for url in (source.url, target.url)
+    ]
+    return places[0] == places[1]
 
 
 class _Digest:
