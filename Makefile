@@ -71,7 +71,7 @@ clean: ## remove what can be made again; the instance folder stays
 
 .venv/.run: $(SETUP) | .venv/bin/python
 	@echo "Installing what reviewapp needs into .venv …"
-	@$(BIN)/python -m pip install --quiet --editable '.[parquet]' && touch $@
+	@$(BIN)/python -m pip install --quiet --editable '.[bulk,parquet]' && touch $@
 
 .venv/.dev: $(SETUP) | .venv/bin/python
 	@echo "Installing what reviewapp and its tests need into .venv …"
