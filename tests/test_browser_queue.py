@@ -176,7 +176,8 @@ def test_the_queue_is_for_everybody_in_every_state(opened: Open, viewport: Any, 
         page.get_by_role("button", name="Agree").click()
         found += flaws(page)
         while page.get_by_role("button", name="Unsure").is_visible():
-            page.get_by_role("button", name="Unsure").click()
+            with page.expect_navigation(wait_until="load"):  # until then no button is there to be seen
+                page.get_by_role("button", name="Unsure").click()
         expect(page.get_by_text("Nothing waits for a person.").or_(page.get_by_text("All that waits"))).to_be_visible()
         found += flaws(page)
     assert found == []

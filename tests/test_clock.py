@@ -19,7 +19,7 @@ def jumping(parts: Parts, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Cloc
     for one in (parts.ledger, parts.desk, parts.registry, parts.accounts, parts.accounts.attempts, parts.uploads):
         monkeypatch.setattr(one, "_clock", clock)
     monkeypatch.setattr(parts.registry.adapter(), "_clock", clock)
-    for module in ("reviewapp.lookups", "reviewapp.api", "reviewapp.ui.queue"):
+    for module in ("reviewapp.lookups", "reviewapp.ui.queue"):
         monkeypatch.setattr(f"{module}.utcnow", clock)
     return clock
 

@@ -26,7 +26,14 @@ from .service import Service
 pytestmark = pytest.mark.server
 PREDICT = "/api/v1/predictions"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+UPLOAD = {"Content-Type": "multipart/form-data; boundary=x", "Accept": "application/json"}
 READS = "/livez", PREDICT, "/api/v1/releases", "/api/v1/monitor", "/history", "/queue", "/releases", "/upload", "/"
+
+
+def in_a_form(table: str) -> bytes:
+    """Return a file as the page Upload sends it, for UPLOAD."""
+    head = '--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+    return f"{head}{table}\r\n--x--\r\n".encode()
 
 
 class Called:
@@ -54,7 +61,6 @@ class Called:
         """Try each; return status, what was called, and the headers of the answer."""
         one = self.judged
         table = as_csv([self.record] * 3)
-        file = f'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n{table}\r\n--x--\r\n'
         calls: list[tuple[str, str, Any, dict[str, str]]] = [
             ("POST", PREDICT, {"input": self.record}, {}),
             ("POST", PREDICT, {"input": self.record}, {"Idempotency-Key": f"k-{time.monotonic_ns()}"}),
@@ -68,7 +74,7 @@ class Called:
             ("POST", "/queue/next", b"", FORM),
             ("POST", "/sign-in", f"token={self.token}".encode(), FORM),
             ("GET", self.service.link, None, {}),
-            ("POST", "/upload", file.encode(), {"Content-Type": "multipart/form-data; boundary=x"}),
+            ("POST", "/upload", in_a_form(table), UPLOAD),
         ]
         if self.admin:
             calls += [
@@ -169,13 +175,13 @@ def test_a_request_that_needs_too_much_memory_fails_alone(plain: Called) -> None
     service = plain.service
     table = as_csv([one.record for one in generator.generate(500, 6)])
     limits = {pid: resource.prlimit(pid, resource.RLIMIT_AS) for pid in service.workers()}
-    big = (table + "\r\n".join(table.split("\r\n")[1:-1] * 300)).encode()
+    big = table + "\r\n".join(table.split("\r\n")[1:-1] * 300)
     for pid, (_, most) in limits.items():
         used = int(re.findall(r"VmSize:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) << 10
         resource.prlimit(pid, resource.RLIMIT_AS, (used + (16 << 20), most))
     try:
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(plain.call, "POST", f"{PREDICT}/bulk", big, **{"Content-Type": "text/csv"})
+            asked = pool.submit(plain.call, "POST", "/upload", in_a_form(big), **UPLOAD)  # which has it whole
             neighbours = [plain.call("POST", PREDICT, {"input": plain.record})[0] for _ in range(10)]
             status, answer, headers = asked.result()
     finally:

@@ -99,7 +99,7 @@ def start_response(*_: Any) -> Any:
 def test_a_stream_is_in_flight_until_its_end_and_its_time_goes_on(app: Flask, parts: Parts, auth: Any) -> None:
     header = ",".join(field.name for field in parts.registry.adapter().contract.fields)
     kind = {"Content-Type": "text/csv", "Accept": "text/csv"}
-    sent = f"{header}\r\n" + "s,b,email,free,1,2,true\r\n" * 5
+    sent = f"{header}\r\n" + "s,b,email,free,1,2,true\r\n" * 500  # in several pieces
     counters = parts.meter.counters
     for read_all in (True, False):
         asked = EnvironBuilder(
