@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from ..errors import ReviewappError
-from ..postgres import OLDEST, POOL
+from ..postgres import CONNECTIONS, OLDEST
 from .finding import OK, WARNING, WRONG, Case, Finding, Server
 from .ledger import TOLERANCE
 
@@ -71,7 +71,7 @@ def connections(case: Case) -> Iterator[Finding]:
         yield _NOT_ASKED
         return
     workers = case.parts.settings.worker_count
-    needed = workers * (POOL + 1)
+    needed = workers * CONNECTIONS
     shown = f"{workers} worker{'s' * (workers != 1)} of this host can need {needed} connections"
     if needed > found.connections:
         yield Finding(
