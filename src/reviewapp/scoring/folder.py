@@ -42,11 +42,27 @@ class Folder:
         self._problems = str(name.with_name(f"{name.stem}.problems{name.suffix}"))
         self._path = self._out + ENDING
         self.local = isinstance(self._system, LocalFileSystem)
+        self.out = self._out if self.local else out  # whatever folder a worker runs in
 
     @property
     def problems(self) -> str:
         """The name of the file of bad rows."""
         return PurePosixPath(self._problems).name
+
+    def writes(self, url: str) -> bool:
+        """Whether an address is that of OUT, of the file of bad rows, or of what is kept here."""
+        return self._path_of(url) in (self._real(self._out), self._real(self._problems)) or self.keeps(url)
+
+    def keeps(self, url: str) -> bool:
+        """Whether an address is that of a file in this folder."""
+        return self._path_of(url).startswith(f"{self._real(self._path)}/")
+
+    def _path_of(self, url: str) -> str:
+        system, path = fsspec.core.url_to_fs(url)
+        return self._real(path) if type(system) is type(self._system) else ""
+
+    def _real(self, path: str) -> str:
+        return os.path.realpath(path) if self.local else path
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import fsspec
 import orjson
 from sqlalchemy import make_url
 
 from ..errors import ReviewappError, UsageError
 from ..parts import Parts
 from ..prediction import new_id, timestamp, utcnow
+from ..release import ReleaseId
 from ..trust import TrustedTypes
 from . import recording
 from .folder import Folder, Mark
@@ -26,6 +28,7 @@ from .work import Job, do
 
 AHEAD = 3  # partitions that wait for each worker: more would only be memory of the scheduler
 CONNECT_SECONDS = 15
+TABS = ".tsv"  # the ending of a file whose cells are parted by tabs, whatever parts those of IN
 TRIES = 3  # more, of a partition that fails: the ledger may have been busy
 
 Progress = Callable[[int], object]
@@ -63,8 +66,11 @@ def score(
     database = _database(parts, wish)
     adapter = parts.registry.adapter()
     kind, folder = kind_of(wish.out), Folder(wish.out)
-    planned = plan(wish.given, adapter.contract)
+    before = _stamps(wish.given, folder)
+    planned = plan(wish.given, adapter.contract, list(before))
     layout = Layout.of(kind, planned.header, planned.kind, adapter.contract)
+    if wish.out.lower().endswith(TABS):
+        layout = replace(layout, delimiter="\t")
     option, release = wish.option or adapter.option, adapter.release.id
     same = {
         "release": release.digest, "option": [option, adapter.option], "record mode": wish.record,
@@ -75,7 +81,7 @@ def score(
         if said:
             tell(said)
         job = Job(
-            run["id"], wish.out, planned.kind, planned.header, layout, release.digest, adapter.option, option, actor,
+            run["id"], folder.out, planned.kind, planned.header, layout, release.digest, adapter.option, option, actor,
             {name: str(where) for name, where in TrustedTypes(parts.settings.instance).folders().items()}, database,
         )  # fmt: skip
         marks = {part.number: mark for part in planned.parts if (mark := folder.mark(part.number)) is not None}
@@ -85,10 +91,11 @@ def score(
         for part, mark in _done(wish, job, todo, content):
             marks[part.number] = mark
             progress(part.rows)
-        _check_unchanged(wish.given, planned)
+        if _stamps(wish.given, folder) != before:
+            raise UsageError(f"{wish.given} has changed while it was answered; run it again.")
         ordered = [marks[part.number] for part in planned.parts]
         counts = recording.total(ordered)
-        _write_down(parts, wish, job, run, planned, counts)
+        _write_down(parts, wish, job, release, run, planned, counts)
         folder.finish(layout, ordered, _end(kind, counts))
     return Totals(counts, folder.problems, said)
 
@@ -106,21 +113,35 @@ def _database(parts: Parts, wish: Wish) -> str | None:
     return url
 
 
-def _check_unchanged(given: str, planned: Plan) -> None:
-    import fsspec  # noqa: PLC0415 (beside what needs it alone)
+def _stamps(given: str, folder: Folder) -> dict[str, str]:
+    """Return the addresses of the files that IN names, each with what tells whether it was changed.
 
-    urls = [source.url for source in planned.sources]
-    sizes = [fsspec.core.url_to_fs(url)[0].size(fsspec.core.url_to_fs(url)[1]) for url in urls]
-    if files(given) != urls or sizes != [source.size for source in planned.sources]:
-        raise UsageError(f"{given} has changed while it was answered; run it again.")
+    Raises UsageError where OUT would take the place of one of them. What the run keeps in its folder is none of them.
+    """
+    stamps = {}
+    for url in files(given):
+        system, path = fsspec.core.url_to_fs(url)
+        if not folder.writes(url):
+            system.invalidate_cache()
+            stamps[url] = str(system.ukey(path))
+        elif not folder.keeps(url):
+            raise UsageError(f"{url} is one of the files to answer, and would be overwritten: give OUT another name.")
+    if not stamps:
+        raise UsageError(f"{given} names no file but those of a run.")
+    return stamps
 
 
 def _write_down(
-    parts: Parts, wish: Wish, job: Job, run: Mapping[str, Any], planned: Plan, counts: Mapping[str, Any]
+    parts: Parts,
+    wish: Wish,
+    job: Job,
+    release: ReleaseId,
+    run: Mapping[str, Any],
+    planned: Plan,
+    counts: Mapping[str, Any],
 ) -> None:
     if wish.record == NONE:
         return
-    release = parts.registry.adapter().release.id
     row = {
         "id": job.run,
         "started_at": run["started_at"],
@@ -188,9 +209,11 @@ def _done(wish: Wish, job: Job, todo: Sequence[Part], content: Mapping[str, byte
 def _client(wish: Wish, partitions: int) -> Iterator[Any]:
     """Give a client of the cluster at the scheduler's address, or of one of this machine that ends with the block."""
     from distributed import Client, LocalCluster  # noqa: PLC0415
+    from distributed.comm.addressing import get_address_host_port  # noqa: PLC0415
 
     if wish.scheduler is not None:
         try:
+            get_address_host_port(wish.scheduler, strict=True)  # else a Client that nobody made waits, and complains
             client = Client(wish.scheduler, set_as_default=False, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise UsageError(f"There is no Dask scheduler at {wish.scheduler}: {error}") from None
