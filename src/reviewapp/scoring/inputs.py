@@ -111,7 +111,7 @@ def files(given: str) -> list[str]:
 
 
 def plan(given: str, contract: Contract, urls: Sequence[str] = ()) -> Plan:
-    """Find the partitions of all files, or of some of them; raise UsageError for what is wrong with one, or with all."""
+    """Find the partitions of all files, or of `urls`; raise UsageError for what is wrong with one or with all."""
     urls = urls or files(given)
     kinds = {kind_of(url) for url in urls}
     if len(kinds) > 1:
