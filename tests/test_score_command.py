@@ -408,12 +408,13 @@ def instance(tmp_path_factory: pytest.TempPathFactory, live_database: Path, prov
 
 @pytest.fixture
 def command(instance: Path, releases_root: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    def start(*words: object) -> "subprocess.Popen[str]":
+    def start(*words: object, **options: Any) -> "subprocess.Popen[str]":
         environment = {
             **os.environ, "REVIEWAPP_INSTANCE": str(instance), "REVIEWAPP_RELEASES": str(releases_root)
         }  # fmt: skip
         line = [sys.executable, "-m", "reviewapp", "score", *map(str, words)]
-        return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(line, env=environment, text=True, **pipes, **options)
 
     return start
 
@@ -492,6 +493,19 @@ def test_the_lines_of_the_documentation_work(instance: Path, releases_root: Path
     ]
     assert said[1].stdout.startswith("2 rows: 1 answered")
     assert said[2].stdout.count("This must be one of the allowed values (email, web") == 2
+
+
+def test_ctrl_c_is_said_in_a_line_whatever_runs(
+    command: Callable[..., "subprocess.Popen[str]"], folder: Path, tmp_path: Path
+) -> None:
+    for number in range(5, 60):
+        shutil.copy(folder / f"{number % 5}.csv", folder / f"{number:02}.csv")
+    process = command(folder, tmp_path / "out.csv", "--workers", "2", start_new_session=True)
+    while process.poll() is None and not list((tmp_path / "out.csv.parts").glob("*.answers")):
+        time.sleep(0.005)  # until the workers are at it
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, errors = process.communicate()
+    assert errors.strip() == "Aborted!"
 
 
 def test_a_run_that_is_killed_records_each_row_once(
