@@ -306,9 +306,18 @@ def test_what_a_run_keeps_beside_out_is_not_answered(score: Callable[..., Result
     (folder / "out.csv").unlink()
     (folder / "out.problems.csv").unlink()
     (folder / "out.csv.parts").mkdir()
-    (folder / "out.csv.parts" / "old.csv").write_text("what a run left\n")
+    (folder / "out.csv.parts" / "000001.old.csv").write_text("what a run left\n")
     assert score(folder / "**", folder / "out.csv").stdout.startswith("60 rows")
     assert score(folder / "out.csv.p*" / "*.csv", folder / "out.csv").exit_code == 2
+
+
+def test_a_file_that_no_run_wrote_is_not_taken_away(score: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.csv.parts").mkdir()
+    for name in ("run.json", "000001.12345678.answers", "notes.txt"):
+        (tmp_path / "out.csv.parts" / name).write_text("{")
+    shown = score(folder, tmp_path / "out.csv")
+    assert (shown.exit_code, len(list((tmp_path / "out.csv.parts").iterdir()))) == (2, 3)
+    assert "notes.txt is from no run, and this folder is to be emptied: move it, or rename OUT." in shown.stderr
 
 
 def test_a_promotion_meanwhile_leaves_the_name_of_what_answered(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from .tables import CSV, PARQUET
 MANIFEST = "run.json"
 ENDING = ".parts"
 _COPY = 1 << 20
+_OWN = re.compile(rf"{re.escape(MANIFEST)}|whole|[0-9]{{6,}}\..+")  # the names of what a run writes
 
 Mark = dict[str, Any]
 
@@ -92,7 +94,8 @@ class Folder:
     def begin(self, same: dict[str, Any], run: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Return the run that goes on here, else begin `run`; and in a sentence what became of one that was there.
 
-        `same` is what both have in common: the release, the options, the inputs.
+        `same` is what both have in common: the release, the options, the inputs. Raises UsageError where it would take
+        away a file that no run has written.
         """
         before = self._read(MANIFEST)
         if before is not None:
@@ -102,7 +105,11 @@ class Folder:
         said = ""
         if before is not None:
             said = f"A run that was broken off was of another {' and another '.join(changed)}: this one begins anew."
-        for name in self._system.ls(self._path, detail=False):
+        found = self._system.ls(self._path, detail=False)
+        for name in found:
+            if _OWN.fullmatch(PurePosixPath(name).name) is None:
+                raise UsageError(f"{name} is from no run, and this folder is to be emptied: move it, or rename OUT.")
+        for name in found:
             self._system.rm_file(name)
         self._write(MANIFEST, orjson.dumps({**same, "run": run}))
         return run, said
