@@ -218,7 +218,7 @@ def _plan_parquet(url: str, contract: Contract) -> _Found:
 
 def _is_plain(kind: Any) -> bool:
     """Whether values of an Arrow type can be those of a field."""
-    from pyarrow import types  # noqa: PLC0415
+    from pyarrow import types  # noqa: PLC0415 (as above)
 
     if types.is_dictionary(kind):
         return _is_plain(kind.value_type)
