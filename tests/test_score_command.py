@@ -129,6 +129,29 @@ def test_all_rows_of_a_folder_are_answered_in_order_and_counted_in_the_ledger(
     assert len(kept(parts, scorings)) == 1
 
 
+def test_the_runs_that_the_ledger_has_counted_are_listed_the_newest_first(
+    score: Callable[..., Result], parts: Parts, folder: Path, tmp_path: Path
+) -> None:
+    def listed(*words: str) -> list[str]:
+        shown = CliRunner().invoke(cli.main, ["scorings", *words])
+        assert shown.exit_code == 0
+        return shown.stdout.splitlines()
+
+    assert listed() == ["No run has been counted yet; `reviewapp score IN OUT` counts its answers."]
+    said = [
+        score(folder, tmp_path / name, "--record", mode).stdout
+        for name, mode in (("a.csv", "summary"), ("b.csv", "all"))
+    ]
+    score(folder, tmp_path / "c.csv", "--record", "none")
+    newest, oldest = listed()
+    for line, words, name in ((newest, said[1], "b.csv"), (oldest, said[0], "a.csv")):
+        assert f"  {parts.registry.adapter().release.id} model  {words.strip()}  " in line
+        assert line.endswith(name)
+    runs = list(map(json.loads, listed("--json")))
+    assert [(one["recorded"], one["rows"], one["problems"]) for one in runs] == [("all", 60, 2), ("summary", 60, 2)]
+    assert {one.request_id for one in predictions(parts)} == {runs[0]["id"]}
+
+
 @pytest.mark.parametrize("mode", ["none", "all"])
 def test_a_run_that_was_broken_off_goes_on_where_it_was(
     score: Callable[..., Result], parts: Parts, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str

@@ -191,7 +191,7 @@ def _plan_lines(url: str, contract: Contract) -> _Found:
 
 def _plan_parquet(url: str, contract: Contract) -> _Found:
     import pyarrow as pa  # noqa: PLC0415 (large, and needed for Parquet alone)
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415 (as above)
 
     with fsspec.open(url, "rb") as file:
         sha256, size = sized(file)
@@ -219,7 +219,7 @@ def _plan_parquet(url: str, contract: Contract) -> _Found:
 
 def _is_plain(kind: Any) -> bool:
     """Whether values of an Arrow type can be those of a field."""
-    from pyarrow import types  # noqa: PLC0415
+    from pyarrow import types  # noqa: PLC0415 (as above)
 
     if types.is_dictionary(kind):
         return _is_plain(kind.value_type)
@@ -269,7 +269,7 @@ def _read(part: Part, kind: str, names: Header, contract: Contract) -> Table:
 
 def _columns(part: Part) -> dict[str, list[Any]]:
     """Return the columns of a partition of a Parquet file; what lies before it in its row group is passed over."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415 (as above)
 
     skip, found = part.start, list[Any]()
     with fsspec.open(part.url, "rb") as file, pq.ParquetFile(file, pre_buffer=False) as parquet:

@@ -207,8 +207,8 @@ def _types(given: Sequence[str], header: Header, asked: str, contract: Contract)
 
 
 def _parquet(columns: Columns, names: Sequence[str], layout: Layout) -> bytes:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415 (large, and needed for Parquet alone)
+    import pyarrow.parquet as pq  # noqa: PLC0415 (as above)
 
     figures = layout.added[0 if layout.values else 1 : 3 if layout.values else 2]
     types = dict.fromkeys(layout.added, pa.string()) | dict.fromkeys(figures, pa.float64())
