@@ -273,7 +273,7 @@ def _columns(part: Part) -> dict[str, list[Any]]:
 
     skip, found = part.start, list[Any]()
     with fsspec.open(part.url, "rb") as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
-        for batch in parquet.iter_batches(ROWS, row_groups=[part.group]):
+        for batch in parquet.iter_batches(ROWS, row_groups=[part.group], use_threads=False):
             missing = part.rows - sum(len(one) for one in found)
             if not missing:
                 break
@@ -285,7 +285,7 @@ def _columns(part: Part) -> dict[str, list[Any]]:
 
 
 class Beyond(int):
-    """A date beyond those of Python, from the year 1 to 9999: the number that the file holds, which is read as no date."""
+    """A date beyond those of Python, which end with the year 9999: the number in the file, which is read as no date."""
 
     def __str__(self) -> str:
         return f"{int(self)}, which is no date up to the year 9999"
