@@ -196,6 +196,30 @@ def test_where_nobody_may_write_for_a_while_one_writes_as_soon_as_one_may(store:
         write()
 
 
+def test_a_standby_is_busy_until_it_is_promoted(store: Store, url: str, postgres: Postgres) -> None:
+    ledger, signal = Ledger(store), postgres.folder / "data" / "standby.signal"
+    ledger.add_predictions([prediction(Clock())], Call())
+    postgres.stop()
+    signal.touch()
+    postgres.start()
+    for _ in range(3):
+        assert store.lookup(select(func.count()).select_from(predictions)) == (1,)
+        with pytest.raises(StoreBusy):
+            ledger.add_predictions([prediction(Clock())], Call())
+        with pytest.raises(StoreBusy):
+            store.check_writable("now")
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("SELECT pg_promote()")
+    store.check_writable("now")
+    ledger.add_predictions([prediction(Clock())], Call())
+    assert verify(store).rows["predictions"] == 2
+
+
+def test_what_libpq_does_not_know_is_told_in_a_sentence(url: str) -> None:
+    with pytest.raises(UsageError, match='libpq does not know: invalid connection option "hos"'):
+        Store(f"{url}?hos=db.example.org").check_writable("now")
+
+
 def test_a_connection_that_breaks_while_it_records_leaves_open_what_was_recorded(store: Store, url: str) -> None:
     ledger = Ledger(store)
     ledger.add_predictions([prediction(Clock())], Call())

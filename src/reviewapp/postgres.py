@@ -46,9 +46,10 @@ _OF_SERVER = {
 NUMBERED = ("predictions", "verdicts", "release_events", "links", "purges")  # whose `seq` has no gaps
 _FULL = "53100"
 # Classes and codes that are over by themselves: connections, resources, an operator's doing, locks, who only reads.
-_BUSY = ("08", "53", "57", "55P03", "40", "25006", "25P03", "58")
+# Where BEGIN READ WRITE is asked for, a standby has it that this is no feature (0A000).
+_BUSY = ("08", "53", "57", "55P03", "40", "25006", "25P03", "58", "0A000")
 # Of those, what goes for all connections that were opened before, or may: they broke, or began where none may write.
-_STALE = ("08", "57P", "25006", "25P03")
+_STALE = ("08", "57P", "25006", "25P03", "0A000")
 
 
 class PostgresDatabase:
@@ -85,6 +86,12 @@ class PostgresDatabase:
                 "PostgreSQL needs the driver psycopg: `pip install 'reviewapp[postgresql]'`, and a "
                 "REVIEWAPP_DATABASE_URL that begins with postgresql+psycopg://."
             ) from None
+
+        driver: Any = engine.dialect.loaded_dbapi
+        try:
+            driver.conninfo.make_conninfo("", **dict.fromkeys(self.url.query, "1"))  # the names are held to libpq's
+        except driver.ProgrammingError as error:
+            raise UsageError(f"REVIEWAPP_DATABASE_URL has what libpq does not know: {str(error).strip()}.") from None
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
@@ -173,7 +180,7 @@ class PostgresDatabase:
         if asked and (lost or (code or "").startswith(("08", "57P"))):
             return StoreBusy(
                 "The ledger cannot be reached: the connection broke, and what was to be recorded may be or may not be. "
-                "With the same Idempotency-Key, it can be sent again.",
+                "A request can be sent again with the same Idempotency-Key.",
                 retry_after=1,
             )
         return StoreBusy("The ledger cannot be reached or is locked; nothing was recorded.", retry_after=1)
