@@ -206,6 +206,8 @@ def test_a_standby_is_busy_until_it_is_promoted(store: Store, url: str, postgres
         assert store.lookup(select(func.count()).select_from(predictions)) == (1,)
         with pytest.raises(StoreBusy):
             ledger.add_predictions([prediction(Clock())], Call())
+        with store.reading() as connection:  # which gives it back as one that writes
+            assert connection.scalar(select(func.count()).select_from(predictions)) == 1
         with pytest.raises(StoreBusy):
             store.check_writable("now")
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
