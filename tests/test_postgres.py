@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -13,10 +15,11 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import func, insert, select
 
-from reviewapp.errors import StoreBusy, StoreError, UsageError
+from reviewapp import postgres as server
+from reviewapp.errors import Conflict, StoreBusy, StoreError, UsageError
 from reviewapp.intact import verify
 from reviewapp.ledger import Ledger
-from reviewapp.prediction import Call
+from reviewapp.prediction import Call, IdempotencyKey
 from reviewapp.store import Store
 from reviewapp.tables import links, metadata, predictions, probe, queue
 
@@ -141,6 +144,112 @@ def test_a_server_that_went_away_is_busy_and_back_as_soon_as_it_is(store: Store,
             back.wait(0.1)
     assert ledger.prediction(made.id) == made
     assert verify(store).rows["predictions"] == 2
+
+
+def terminated(url: str) -> None:
+    """Have the server end all connections to a database; return once they are gone."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        connection.execute(f"SELECT pg_terminate_backend(pid, 10000) {others}")
+
+
+def test_who_only_reads_does_not_notice_that_idle_connections_were_ended(store: Store, url: str) -> None:
+    count, threads = select(func.count()).select_from(probe), ThreadPoolExecutor(8)
+    with ExitStack() as several:
+        for _ in range(6):  # that wait in the pool afterwards
+            several.enter_context(store.reading())
+    list(threads.map(lambda _: store.lookup(count), range(200)))
+    terminated(url)
+    assert list(threads.map(lambda _: store.lookup(count), range(20))) == [(0,)] * 20
+    threads.shutdown()
+
+
+def test_a_lock_is_taken_although_the_session_of_the_locks_was_ended(store: Store, url: str) -> None:
+    locks, key = store.key_locks(), IdempotencyKey("ann", "a", "x")
+    with locks.hold(key):
+        pass
+    terminated(url)
+    with locks.hold(key), pytest.raises(Conflict), Store(url).key_locks().hold(key):
+        pass
+
+
+def test_where_nobody_may_write_for_a_while_one_writes_as_soon_as_one_may(store: Store, url: str) -> None:
+    ledger, name = Ledger(store), url.rpartition("/")[2]
+
+    def write_by_default(value: str) -> None:
+        may = "-c default_transaction_read_only=off"
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True, options=may) as connection:
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}")
+
+    def record() -> None:
+        ledger.add_predictions([prediction(Clock())], Call())
+
+    def probe_it() -> None:
+        store.check_writable("now")
+
+    write_by_default("on")
+    for write in (record, probe_it):
+        with pytest.raises(StoreBusy):
+            write()
+    write_by_default("off")
+    for write in (record, probe_it):
+        write()
+
+
+def test_a_standby_is_busy_until_it_is_promoted(store: Store, url: str, postgres: Postgres) -> None:
+    ledger, signal = Ledger(store), postgres.folder / "data" / "standby.signal"
+    ledger.add_predictions([prediction(Clock())], Call())
+    postgres.stop()
+    signal.touch()
+    postgres.start()
+    for _ in range(3):
+        assert store.lookup(select(func.count()).select_from(predictions)) == (1,)
+        with pytest.raises(StoreBusy):
+            ledger.add_predictions([prediction(Clock())], Call())
+        with store.reading() as connection:  # which gives it back as one that writes
+            assert connection.scalar(select(func.count()).select_from(predictions)) == 1
+        with pytest.raises(StoreBusy):
+            store.check_writable("now")
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("SELECT pg_promote()")
+    store.check_writable("now")
+    ledger.add_predictions([prediction(Clock())], Call())
+    assert verify(store).rows["predictions"] == 2
+
+
+def test_what_libpq_does_not_know_is_told_in_a_sentence(url: str) -> None:
+    with pytest.raises(UsageError, match='libpq does not know: invalid connection option "hos"'):
+        Store(f"{url}?hos=db.example.org").check_writable("now")
+
+
+def test_a_connection_that_breaks_while_it_records_leaves_open_what_was_recorded(store: Store, url: str) -> None:
+    ledger = Ledger(store)
+    ledger.add_predictions([prediction(Clock())], Call())
+    terminated(url)
+    with pytest.raises(StoreBusy, match="may be or may not be"):
+        ledger.add_predictions([prediction(Clock())], Call())
+    nowhere = Store("postgresql+psycopg://x@127.0.0.1:1/x")
+    with pytest.raises(StoreBusy, match="nothing was recorded"):
+        Ledger(nowhere).add_predictions([prediction(Clock())], Call())
+
+
+def test_who_has_the_turn_and_says_nothing_loses_it(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a host does that was stopped in the middle of a transaction; its silence is not for all others to keep."""
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.2)
+    other = Store(url)
+    with pytest.raises(StoreBusy), store.writing() as connection:
+        other.check_writable("now")
+        connection.execute(insert(probe).values(id=2, written_at="lost"))
+    assert store.lookup(select(func.count()).select_from(probe)) == (1,)
+    other.close()
+
+
+def test_what_a_url_says_to_the_server_holds(url: str) -> None:
+    store = Store(f"{url}?options=-c%20work_mem%3D7MB&connect_timeout=3&application_name=x")
+    asked = "SELECT current_setting('work_mem'), current_setting('lock_timeout'), current_setting('application_name')"
+    with store.reading() as connection:
+        assert tuple(connection.exec_driver_sql(asked).one()) == ("7MB", "15s", "reviewapp")
+    store.close()
 
 
 def test_two_that_open_a_new_database_make_its_tables_once(postgres: Postgres) -> None:

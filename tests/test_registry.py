@@ -1,6 +1,7 @@
 """The live release moves only to one that proved itself; where it fails, what served goes on serving."""
 
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from reviewapp.release import Release, ReleaseId
 from reviewapp.releaselog import by_version
 from reviewapp.store import Store
 
+from .postgres import Postgres
 from .small import with_limit
 
 pytestmark = pytest.mark.both
@@ -32,6 +34,15 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def registry(root: Path, store: Store) -> Registry:
     return Registry(root, store, ModelAdapter)
+
+
+@pytest.fixture
+def postgres_store(postgres: Postgres, postgres_templates: dict[str, str]) -> Iterator[Store]:
+    url = postgres.database(postgres_templates["empty"])
+    made = Store(url)
+    yield made
+    made.close()
+    postgres.drop(url)
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +232,7 @@ def test_a_folder_exchanged_for_another_whole_release_is_refused(
         registry.promote(2, "x", "x")
 
 
+@pytest.mark.sqlite
 def test_a_worker_that_serves_keeps_what_it_has_when_the_next_release_cannot_be_loaded(
     registry: Registry, three: list[Release], root: Path, store: Store
 ) -> None:
@@ -232,6 +244,7 @@ def test_a_worker_that_serves_keeps_what_it_has_when_the_next_release_cannot_be_
     assert "card.md" in (worker.problem() or "")
 
 
+@pytest.mark.sqlite
 def test_a_new_worker_falls_back_to_the_last_release_that_loads(
     registry: Registry, three: list[Release], root: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +263,25 @@ def test_a_new_worker_falls_back_to_the_last_release_that_loads(
     (root / "triage" / "3" / "card.md").write_text(three[2].card)
     assert worker.adapter().release.id.version == 3  # mended on disk: taken up again by itself
     assert worker.problem() is None
+
+
+@pytest.mark.sqlite
+def test_no_older_release_answers_where_other_hosts_may_answer_too(
+    three: list[Release], root: Path, postgres_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may be one that all of them mount; that there is one host alone is known of a ledger in a file."""
+    registry, serving, added = (Registry(root, postgres_store, ModelAdapter) for _ in range(3))
+    for one in three:
+        registry.add(one, "x")
+    assert serving.adapter().release.id.version == 1
+    registry.promote(2, "x", "x")
+    damage(root, 2)
+    for host in (serving, added):
+        with pytest.raises(NotReady, match=r"cannot be had here.*card\.md"):
+            host.adapter()
+    monkeypatch.setattr(registries, "RETRY_SECONDS", 0.0)
+    (root / "triage" / "2" / "card.md").write_text(three[1].card)
+    assert serving.adapter().release.id.version == added.adapter().release.id.version == 2
 
 
 def test_of_two_moves_at_once_one_wins(
@@ -300,7 +332,7 @@ def test_a_release_that_was_rolled_back_never_answers_again_by_itself(
     registry.roll_back("worse", "x")
     (registry.folder(three[0].id) / "policy.json").write_text("{}")
     fresh = Registry(root, store, ModelAdapter)
-    with pytest.raises(NotReady, match="No release can be loaded"):
+    with pytest.raises(NotReady, match=r"No release can be loaded|cannot be had here"):
         fresh.adapter()
 
 

@@ -185,6 +185,7 @@ def test_of_two_moves_the_later_one_is_told(service: Service, three: list[Releas
     assert other.events()[0].reason == "first"
 
 
+@pytest.mark.sqlite
 def test_a_release_that_does_not_load_is_left_alone_for_a_while_and_readiness_says_why(
     service: Service, three: list[Release], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +215,7 @@ def test_a_release_that_does_not_load_is_left_alone_for_a_while_and_readiness_sa
     assert (service.made, registry.problem()) == ([3, 1, 3, 1, 3], None)
 
 
+@pytest.mark.sqlite
 def test_what_serves_goes_on_where_the_next_one_does_not_load_and_no_older_one_takes_its_place(
     service: Service, three: list[Release]
 ) -> None:

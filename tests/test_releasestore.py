@@ -261,6 +261,16 @@ def test_a_full_disk_is_told_and_keeps_nothing(
     assert cached(tmp_path / "b") == []
 
 
+def test_an_instance_folder_that_keeps_nothing_is_told_also_by_who_fetches_ahead(
+    two: Two, there: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("")
+    host = Remote(there.as_uri(), tmp_path / "taken")
+    for fetch in (lambda: host.local(two[1].id.identity), lambda: host.stock([], lambda folder, digest: None)):
+        with pytest.raises(NotReady, match="cannot be kept in the instance folder: File exists"):
+            fetch()
+
+
 # ---- an upload that ends half way ----------------------------------------------------------------------------------
 
 

@@ -77,10 +77,10 @@ class Fetched:
         """Fetch all that is wanted, let `use` have each folder and its digest, and drop what nobody wants or uses.
 
         One process of a host does it at a time. Return whether all of it is here and could be used; what is not is
-        logged.
+        logged. Raise NotReady or StoreFull where nothing can be kept here at all.
         """
         wanted = list(wanted)
-        with self._turn(STOCK, wait=False) as mine:
+        with _told_of_the_disk(), self._turn(STOCK, wait=False) as mine:
             if not mine:
                 return False
             there = [self._has(one, use) for one in wanted]

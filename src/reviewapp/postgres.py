@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
@@ -26,12 +27,29 @@ log = logging.getLogger("reviewapp")
 OLDEST = 15  # the version of PostgreSQL
 POOL, SESSIONS = 10, 4  # connections of one process: for transactions, and for what each request reads
 CONNECTIONS = POOL + SESSIONS + 2  # one that records, one that holds the locks of Idempotency-Keys
-TURN = (1919252078, 1)  # the advisory lock of who writes: "reviewapp" is what another program will hardly take
+# The advisory lock of who writes. The triggers in each database name it, so it stays what it is. A pair is never the
+# same lock as one number, as those of Idempotency-Keys are.
+TURN = (1919252078, 1)
 CONNECT_SECONDS = 5
+IDLE_SECONDS = 60  # that somebody may have the turn and say nothing: a host that was stopped, or is cut off
+# What a URL does not say otherwise: a server, or the way to it, that is gone is found out in 20 to 30 seconds.
+_LIBPQ = {
+    "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 20_000,
+    "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+}  # fmt: skip
+# The same for the server, which would else keep the locks of a host that vanished for hours. And no connection is too
+# long idle: they wait until somebody asks, and that of the locks while a request is answered.
+_OF_SERVER = {
+    "tcp_user_timeout": 20_000, "tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3,
+    "idle_session_timeout": 0,
+}  # fmt: skip
 NUMBERED = ("predictions", "verdicts", "release_events", "links", "purges")  # whose `seq` has no gaps
 _FULL = "53100"
 # Classes and codes that are over by themselves: connections, resources, an operator's doing, locks, who only reads.
-_BUSY = ("08", "53", "57", "55P03", "40", "25006", "58")
+# Where BEGIN READ WRITE is asked for, a standby has it that this is no feature (0A000).
+_BUSY = ("08", "53", "57", "55P03", "40", "25006", "25P03", "58", "0A000")
+# Of those, what goes for all connections that were opened before, or may: they broke, or began where none may write.
+_STALE = ("08", "57P", "25006", "25P03", "0A000")
 
 
 class PostgresDatabase:
@@ -43,6 +61,7 @@ class PostgresDatabase:
         self.url = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
         self.opened_before = False
         self.lookups, self.appends, self.locks = _Lookups(), _Appends(), SessionLocks()
+        self._engines: WeakSet[Engine] = WeakSet()
 
     def engine(self, until: Callable[[], float], waits: float, *, read_only: bool) -> Engine:
         """Return an engine that waits so many seconds.
@@ -52,11 +71,7 @@ class PostgresDatabase:
         try:
             engine = create_engine(
                 self.url,
-                connect_args={
-                    "application_name": "reviewapp", "options": f"-c lock_timeout={waits * 1000:.0f}",
-                    "connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 20_000,
-                    "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
-                },
+                connect_args=_connecting(self.url, waits),
                 paramstyle="format",
                 isolation_level="READ COMMITTED",
                 execution_options={"postgresql_readonly": True} if read_only else {},
@@ -65,22 +80,30 @@ class PostgresDatabase:
                 max_overflow=0,
                 pool_timeout=waits,
                 pool_use_lifo=True,
-            )  # fmt: skip
+            )
         except (ModuleNotFoundError, NoSuchModuleError):
             raise UsageError(
                 "PostgreSQL needs the driver psycopg: `pip install 'reviewapp[postgresql]'`, and a "
                 "REVIEWAPP_DATABASE_URL that begins with postgresql+psycopg://."
             ) from None
 
+        driver: Any = engine.dialect.loaded_dbapi
+        try:
+            driver.conninfo.make_conninfo("", **dict.fromkeys(self.url.query, "1"))  # the names are held to libpq's
+        except driver.ProgrammingError as error:
+            raise UsageError(f"REVIEWAPP_DATABASE_URL has what libpq does not know: {str(error).strip()}.") from None
+
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             if not read_only and "begin" not in connection.get_execution_options():
                 left = min(max(until() - time.monotonic(), 0.001), waits)
                 connection.exec_driver_sql(
-                    "SELECT set_config('lock_timeout', %s, true), pg_advisory_xact_lock(%s, %s)",
-                    (f"{left * 1000:.0f}", *TURN),
+                    "SELECT set_config('lock_timeout', %s, true), "
+                    "set_config('idle_in_transaction_session_timeout', %s, true), pg_advisory_xact_lock(%s, %s)",
+                    (f"{left * 1000:.0f}", f"{IDLE_SECONDS * 1000:.0f}", *TURN),
                 )
 
+        self._engines.add(engine)
         return engine
 
     def reading(self, engine: Engine) -> Engine:
@@ -143,15 +166,39 @@ class PostgresDatabase:
     def as_ours(self, error: DBAPIError) -> ReviewappError | None:
         """Return what an error of the driver means: what is full, what is busy; None where it is a mistake of ours."""
         code = getattr(error.orig, "sqlstate", None)
+        lost = code is None and (error.connection_invalidated or error.orig is None or _lost(error.orig))
+        if lost or (code or "").startswith(_STALE):
+            self._forget_idle()
         if code == _FULL:
             return StoreFull("The disk of the ledger is full; nothing was recorded.", retry_after=10)
-        if code is None and error.orig is not None and error.connection_invalidated is False and not _lost(error.orig):
+        if not lost and not (code or "").startswith(_BUSY):
             return None
-        if code is None or code.startswith(_BUSY):
-            if code != "55P03":
-                log.warning("PostgreSQL: %s", str(error.orig).strip().splitlines()[0] if str(error.orig) else code)
-            return StoreBusy("The ledger cannot be reached or is locked; nothing was recorded.", retry_after=1)
-        return None
+        if code != "55P03":
+            log.warning("PostgreSQL: %s", str(error.orig).strip().splitlines()[0] if str(error.orig) else code)
+        # Whether the server has committed what it did not answer to, only a look at the ledger can tell.
+        asked = error.connection_invalidated if error.statement is None else not error.statement.startswith("SELECT")
+        if asked and (lost or (code or "").startswith(("08", "57P"))):
+            return StoreBusy(
+                "The ledger cannot be reached: the connection broke, and what was to be recorded may be or may not be. "
+                "A request can be sent again with the same Idempotency-Key.",
+                retry_after=1,
+            )
+        return StoreBusy("The ledger cannot be reached or is locked; nothing was recorded.", retry_after=1)
+
+    def _forget_idle(self) -> None:
+        """Close the connections that nobody uses now: what happened to one has, as a rule, happened to all of them."""
+        self.lookups.close()
+        for engine in list(self._engines):
+            engine.dispose()
+
+
+def _connecting(url: URL, waits: float) -> dict[str, Any]:
+    """Return what libpq is told beside the URL, which knows better, but for what the store counts on."""
+    given = url.query.get("options", ())
+    settings = {**_OF_SERVER, "lock_timeout": f"{waits * 1000:.0f}"}
+    options = [*([given] if isinstance(given, str) else given), *(f"-c {name}={settings[name]}" for name in settings)]
+    libpq = {name: value for name, value in _LIBPQ.items() if name not in url.query}
+    return {**libpq, "application_name": "reviewapp", "options": " ".join(options)}
 
 
 def _lost(error: BaseException) -> bool:
@@ -169,7 +216,34 @@ class _Session:
         driver.autocommit = True
         self.execute: Callable[..., Any] = driver.execute
         self.close: Callable[[], None] = driver.close
-        self._connection = connection
+        self._connection, self._driver = connection, driver
+
+    @property
+    def is_closed(self) -> bool:
+        return bool(self._driver.closed)
+
+
+def _first(engine: Engine, session: _Session | None, sql: str, values: Any) -> tuple[_Session, Any]:
+    """Return the first row, or None, and the session that gave it; raises the driver's errors, with no session left.
+
+    That is a new one where none was given, or the one given was lost: it may have been so for long, and whoever comes
+    next need not hear of it. So it is for what may be asked twice.
+    """
+    if session is not None:
+        try:
+            return session, session.execute(sql, values).fetchone()
+        except Exception:
+            lost = session.is_closed
+            session.close()
+            if not lost:
+                raise
+        engine.dispose()  # what waits there is no younger
+    session = _Session(engine)
+    try:
+        return session, session.execute(sql, values).fetchone()
+    except Exception:
+        session.close()
+        raise
 
 
 class _Lookups:
@@ -186,17 +260,15 @@ class _Lookups:
     def first(self, engine: Engine, clause: Select[Any], values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Return the first row as the driver gives it, or None; raises SQLAlchemy's errors."""
         asked = statement(clause, engine.dialect)
-        given, session = asked.values(values), None
+        given = asked.values(values)
         with self._turns:
             try:
-                session = self._free.pop() if self._free else _Session(engine)
-                found: tuple[Any, ...] | None = session.execute(asked.sql, given).fetchone()
+                session, found = _first(engine, self._free.pop() if self._free else None, asked.sql, given)
             except Exception as error:
-                if session is not None:
-                    session.close()
                 raise wrapped(asked.sql, error, engine.dialect) from error
             self._free.append(session)
-        return found
+        row: tuple[Any, ...] | None = found
+        return row
 
     def forget_parent(self) -> None:
         self._parents.append(self._free)
@@ -225,9 +297,11 @@ class _Appends:
         """Insert AT_ONCE rows at most; raises SQLAlchemy's errors."""
         sql = made.of_rows(len(rows))
         try:
-            if self._session is None:
-                self._session = _Session(engine)
-            self._session.execute(sql, flat(rows))
+            session = self._session = self._session or _Session(engine)
+        except Exception as error:
+            raise wrapped(None, error, engine.dialect) from error
+        try:
+            session.execute(sql, flat(rows))
         except Exception as error:
             self.close()
             raise wrapped(sql, error, engine.dialect) from error
@@ -272,15 +346,14 @@ class SessionLocks:
 
     def _ask(self, engine: Engine, sql: str, number: int) -> Any:
         with self._lock:
+            session, self._session = self._session, None
             try:
-                if self._session is None:
-                    self._session = _Session(engine)
-                return self._session.execute(sql, (number,)).fetchone()[0]
+                self._session, row = _first(engine, session, sql, (number,))
             except Exception as error:
-                self.close()
                 raise StoreBusy("The ledger cannot be reached; nothing was recorded.", retry_after=1) from wrapped(
                     sql, error, engine.dialect
                 )
+            return row[0]
 
 
 def commands() -> list[str]:

@@ -110,7 +110,8 @@ class Registry:
         if self._serving is not None and self._serving.release.id == pointer:
             self._serving = self._serving.answering(option)
             return self._serving
-        alone = not self.place.remote  # else another host answers, and an older release would be a wrong one
+        # Else other hosts may answer, and an older release would be a wrong one: a folder may be one that all mount.
+        alone = not self.place.remote and self._store.is_file
         for candidate in self._history() if alone and self._serving is None else [pointer]:
             adapter = self._load(candidate)
             if adapter is not None:

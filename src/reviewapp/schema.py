@@ -50,7 +50,8 @@ def upgrade(connection: Connection, make: Callable[[Connection], None] | None = 
     found = version(connection)
     if only_check:
         raise StoreError(
-            "The ledger was made by another version of reviewapp; start the service to bring it up to date."
+            "The ledger was made by another version of reviewapp. Where that is an older one, a start of the service "
+            "brings it up to date; else this one leaves it alone."
         )
     config = _migrations()
     config.attributes["connection"] = connection

@@ -208,6 +208,6 @@ class _Kept:
         self._connection = connection
 
 
-def wrapped(sql: str, error: Exception, dialect: Dialect) -> BaseException:
+def wrapped(sql: str | None, error: Exception, dialect: Dialect) -> BaseException:
     """Return an error of the driver as SQLAlchemy raises it; the values stay untold."""
     return DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, hide_parameters=True, dialect=dialect)
