@@ -373,7 +373,7 @@ def test_workers_that_are_killed_leave_counters_that_equal_the_ledger_and_no_gau
     make_service: Callable[..., Service], example: dict[str, Any]
 ) -> None:
     with make_service(REVIEWAPP_WORKERS="3") as service:
-        token = service.command("token", "create", "a", "--role", "submit").stdout.strip()
+        token = service.token("a", "submit")
         headers, body = {"Authorization": f"Bearer {token}"}, {"input": example}
 
         def ask(i: int) -> int:
