@@ -136,7 +136,8 @@ class Updated(Started):
     """The service on a release that is not proved yet, with less time for a request than a proof takes."""
 
     def __init__(self, instance: Path, command: list[str]) -> None:
-        super().__init__(instance, command, REVIEWAPP_TIMEOUT="1")
+        # One worker: each that is replaced begins a proof, and on few cores the proofs of more hold each other up.
+        super().__init__(instance, command, REVIEWAPP_TIMEOUT="1", REVIEWAPP_WORKERS="1")
 
     def is_ready(self) -> bool:
         return self._ready()
