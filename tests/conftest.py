@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coverage import Coverage
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
@@ -200,6 +201,18 @@ def store(tmp_path: Path, database: Callable[[str, Path], str]) -> Iterator[Stor
     made = Store(database("empty", tmp_path / "ledger.sqlite3"))
     yield made
     made.close()
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Measure no coverage meanwhile; pytest-cov's own mark stops one of the two measurements that run under xdist."""
+    stopped = []
+    while (running := Coverage.current()) is not None:
+        running.stop()
+        stopped.append(running)
+    yield
+    for one in reversed(stopped):
+        one.start()
 
 
 @pytest.fixture(autouse=True)

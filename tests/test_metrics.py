@@ -216,7 +216,7 @@ def test_each_metric_is_documented_and_no_other(app: Flask, parts: Parts, api: A
 # ---- bounds ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.no_cover  # ten thousand requests, each through the same lines
+@pytest.mark.usefixtures("untraced")  # ten thousand requests, each through the same lines
 def test_however_much_is_asked_there_are_no_more_series(app: Flask, auth: Any, rng: random.Random) -> None:
     client, headers = FlaskClient(app), auth("submit")  # the answers need not be held against their document
 
