@@ -40,6 +40,7 @@ from reviewapp.scoring.answers import answer
 from reviewapp.scoring.inputs import plan, read
 from reviewapp.scoring.outputs import Layout, Said, write
 from reviewapp.scoring.recording import counts
+from reviewapp.scoring.run import MEMORY, SPAWN
 from reviewapp.scoring.tables import CSV, check
 from reviewapp.triage import build, generator
 
@@ -151,10 +152,12 @@ def run(instance: Path, file: Path, *words: str) -> tuple[float, float]:
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """Give the address of a cluster of two workers."""
+    """Give the address of a cluster of two workers, set up as docs/scoring.md says."""
+    import dask  # noqa: PLC0415 (as below)
     from distributed import Client, LocalCluster  # noqa: PLC0415 (starts threads)
 
     with (
+        dask.config.set({SPAWN: {**dask.config.get(SPAWN), **MEMORY}}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as running,
         Client(running, set_as_default=False) as client,
     ):

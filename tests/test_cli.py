@@ -111,6 +111,7 @@ def test_help_names_every_command(run: Callable[..., Result]) -> None:
         "export",
         "purge",
         "score",
+        "scorings",
         "backup",
         "restore",
         "doctor",

@@ -408,6 +408,8 @@ def tensor(**changes: Any) -> dict[str, Any]:
             "outputs/0: the only parameter",
         ),
         ({"inputs": [tensor()], "outputs": [{"name": "label", "parameters": [1]}]}, "outputs/0: the only parameter"),
+        ({"inputs": [tensor()], "outputs": [{"name": "label", "parameters": [[]]}]}, "outputs/0: the only parameter"),
+        ({"inputs": [tensor()], "outputs": [{"name": "label", "parameters": 3}]}, "outputs/0: the only parameter"),
         ({"inputs": [tensor()], "parameters": {"binary_data_output": 1}}, "binary_data_output is of another kind"),
         ({"inputs": [tensor(name="s3cret")]}, "inputs/0/s3cret: The contract knows no member of this name"),
         ({"inputs": [tensor(shape=[0], data=[])]}, "inputs: At least 1"),

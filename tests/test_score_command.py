@@ -129,6 +129,29 @@ def test_all_rows_of_a_folder_are_answered_in_order_and_counted_in_the_ledger(
     assert len(kept(parts, scorings)) == 1
 
 
+def test_the_runs_that_the_ledger_has_counted_are_listed_the_newest_first(
+    score: Callable[..., Result], parts: Parts, folder: Path, tmp_path: Path
+) -> None:
+    def listed(*words: str) -> list[str]:
+        shown = CliRunner().invoke(cli.main, ["scorings", *words])
+        assert shown.exit_code == 0
+        return shown.stdout.splitlines()
+
+    assert listed() == ["No run has been counted yet; `reviewapp score IN OUT` counts its answers."]
+    said = [
+        score(folder, tmp_path / name, "--record", mode).stdout
+        for name, mode in (("a.csv", "summary"), ("b.csv", "all"))
+    ]
+    score(folder, tmp_path / "c.csv", "--record", "none")
+    newest, oldest = listed()
+    for line, words, name in ((newest, said[1], "b.csv"), (oldest, said[0], "a.csv")):
+        assert f"  {parts.registry.adapter().release.id} model  {words.strip()}  " in line
+        assert line.endswith(name)
+    runs = list(map(json.loads, listed("--json")))
+    assert [(one["recorded"], one["rows"], one["problems"]) for one in runs] == [("all", 60, 2), ("summary", 60, 2)]
+    assert {one.request_id for one in predictions(parts)} == {runs[0]["id"]}
+
+
 @pytest.mark.parametrize("mode", ["none", "all"])
 def test_a_run_that_was_broken_off_goes_on_where_it_was(
     score: Callable[..., Result], parts: Parts, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
@@ -258,6 +281,92 @@ def test_a_file_that_changes_meanwhile_ends_the_run(
     assert shown.stderr.endswith(f"{folder} has changed while it was answered; run it again.\n")
 
 
+def test_a_change_that_leaves_the_size_is_seen_too(
+    score: Callable[..., Result], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def do(job: Any, part: Any, files: Any) -> Any:
+        if part.number == 4:
+            (folder / "0.csv").write_bytes((folder / "0.csv").read_bytes()[:-2] + b"s\n")
+        return work.do(job, part, files)
+
+    monkeypatch.setattr(run, "do", do)
+    shown = score(folder, tmp_path / "out.csv")
+    assert shown.stderr.endswith(f"{folder} has changed while it was answered; run it again.\n")
+
+
+def test_a_file_that_ends_early_meanwhile_is_named(
+    score: Callable[..., Result], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def do(job: Any, part: Any, files: Any) -> Any:
+        file = folder / "1.csv"
+        file.write_bytes(file.read_bytes().splitlines(keepends=True)[0] + b'"')
+        return work.do(job, part, files)
+
+    monkeypatch.setattr(run, "do", do)
+    shown = score(folder, tmp_path / "out.csv")
+    assert shown.exit_code == 2
+    assert "1.csv cannot be read at row 13 or in the 12 rows from there on" in shown.stderr
+
+
+@pytest.mark.parametrize("out", ["1.csv", "link.csv", "a.csv", "./1.csv"])
+def test_no_file_of_requests_is_overwritten(
+    score: Callable[..., Result], folder: Path, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.problems.csv").write_bytes((folder / "0.csv").read_bytes())  # it would go, as nothing in it is wrong
+    (folder / "link.csv").symlink_to("1.csv")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.chdir(folder)
+    alone = folder / ("a.problems.csv" if out == "a.csv" else "1.csv")
+    for given in (folder, alone, folder / "*.csv"):
+        shown = score(given, out)
+        assert shown.exit_code == 2
+        assert "is one of the files to answer, and would be overwritten: give OUT another name." in shown.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_a_run_keeps_beside_out_is_not_answered(score: Callable[..., Result], folder: Path) -> None:
+    assert score(folder / "**", folder / "out.csv").exit_code == 1
+    (folder / "out.csv").unlink()
+    (folder / "out.problems.csv").unlink()
+    (folder / "out.csv.parts").mkdir()
+    (folder / "out.csv.parts" / "000001.old.csv").write_text("what a run left\n")
+    assert score(folder / "**", folder / "out.csv").stdout.startswith("60 rows")
+    assert score(folder / "out.csv.p*" / "*.csv", folder / "out.csv").exit_code == 2
+
+
+def test_a_file_that_no_run_wrote_is_not_taken_away(score: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.csv.parts").mkdir()
+    for name in ("run.json", "000001.12345678.answers", "notes.txt"):
+        (tmp_path / "out.csv.parts" / name).write_text("{")
+    shown = score(folder, tmp_path / "out.csv")
+    assert (shown.exit_code, len(list((tmp_path / "out.csv.parts").iterdir()))) == (2, 3)
+    assert "notes.txt is from no run, and this folder is to be emptied: move it, or rename OUT." in shown.stderr
+
+
+def test_a_promotion_meanwhile_leaves_the_name_of_what_answered(
+    score: Callable[..., Result], folder: Path, tmp_path: Path, parts: Parts, release: Release, narrower: Release,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def do(job: Any, part: Any, files: Any) -> Any:
+        if part.number == 2:
+            parts.registry.promote(narrower.id.version, "narrower", "test", breaking=True)
+        return work.do(job, part, files)
+
+    monkeypatch.setattr(run, "do", do)
+    parts.registry.add(narrower, "test")
+    assert score(folder, tmp_path / "out.csv").exit_code == 1
+    [row] = kept(parts, scorings)
+    assert (row["release_version"], row["release_digest"]) == (release.id.version, release.id.digest)
+
+
+def test_a_file_that_ends_in_tsv_is_parted_by_tabs(score: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    score(folder, tmp_path / "out.tsv")
+    score(folder, tmp_path / "out.csv")
+    with (tmp_path / "out.tsv").open(newline="") as tabs, (tmp_path / "out.csv").open(newline="") as commas:
+        assert list(csv.reader(tabs, delimiter="\t")) == list(csv.reader(commas))
+    assert (tmp_path / "out.problems.tsv").read_text().startswith('"row"\t"subject"\t')
+
+
 def test_addresses_of_fsspec_are_read_and_written(score: Callable[..., Result], folder: Path) -> None:
     memory = fsspec.filesystem("memory")
     for path in folder.iterdir():
@@ -286,6 +395,7 @@ def test_addresses_of_fsspec_are_read_and_written(score: Callable[..., Result], 
             "The ledger is an SQLite file",
         ),
         (["{in}", "{tmp}/held.csv"], "Another run writes"),
+        (["{in}", "{tmp}/out.csv", "--scheduler", "somewhere"], "There is no Dask scheduler at somewhere: Invalid url"),
     ],
 )
 def test_wrong_use_is_one_sentence(
@@ -330,19 +440,21 @@ def instance(tmp_path_factory: pytest.TempPathFactory, live_database: Path, prov
 
 @pytest.fixture
 def command(instance: Path, releases_root: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    def start(*words: object) -> "subprocess.Popen[str]":
+    def start(*words: object, **options: Any) -> "subprocess.Popen[str]":
         environment = {
             **os.environ, "REVIEWAPP_INSTANCE": str(instance), "REVIEWAPP_RELEASES": str(releases_root)
         }  # fmt: skip
         line = [sys.executable, "-m", "reviewapp", "score", *map(str, words)]
-        return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(line, env=environment, text=True, **pipes, **options)
 
     return start
 
 
 def test_a_cluster_of_two_workers_that_runs_already_gives_the_answers_of_this_process(
-    command: Callable[..., "subprocess.Popen[str]"], score: Callable[..., Result], folder: Path, tmp_path: Path
-) -> None:
+    command: Callable[..., "subprocess.Popen[str]"], score: Callable[..., Result], folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     dask = Path(sys.executable).with_name("dask")
     where = tmp_path / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -374,7 +486,8 @@ def test_a_cluster_of_two_workers_that_runs_already_gives_the_answers_of_this_pr
         with Client(scheduler_file=str(where), set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
             address = client.scheduler.address
-        with command(folder, tmp_path / "cluster.csv", "--scheduler", address) as process:
+        monkeypatch.chdir(tmp_path)  # the workers run in another folder
+        with command(folder, "cluster.csv", "--scheduler", address) as process:
             said, errors = process.communicate()
         assert (process.returncode, errors.count("Traceback")) == (1, 0), errors
         assert said.startswith("60 rows: 58 answered")
@@ -412,6 +525,19 @@ def test_the_lines_of_the_documentation_work(instance: Path, releases_root: Path
     ]
     assert said[1].stdout.startswith("2 rows: 1 answered")
     assert said[2].stdout.count("This must be one of the allowed values (email, web") == 2
+
+
+def test_ctrl_c_is_said_in_a_line_whatever_runs(
+    command: Callable[..., "subprocess.Popen[str]"], folder: Path, tmp_path: Path
+) -> None:
+    for number in range(5, 60):
+        shutil.copy(folder / f"{number % 5}.csv", folder / f"{number:02}.csv")
+    process = command(folder, tmp_path / "out.csv", "--workers", "2", start_new_session=True)
+    while process.poll() is None and not list((tmp_path / "out.csv.parts").glob("*.answers")):
+        time.sleep(0.005)  # until the workers are at it
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, errors = process.communicate()
+    assert errors.strip() == "Aborted!"
 
 
 def test_a_run_that_is_killed_records_each_row_once(

@@ -206,6 +206,18 @@ def test_every_kind_of_file_gives_the_same_answers_in_every_kind(name: str, tmp_
     ] * 3
 
 
+def test_a_reference_that_is_no_text_is_a_problem_of_its_row_in_parquet_too(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    adapter = ADAPTERS["labels"]()
+    record = valid_record(EVERY_KIND, random.Random(5))
+    bodies = [json.dumps({"input": record, "reference": one}) for one in (True, "mine", 3, None, {"a": [1]})]
+    (tmp_path / "a.jsonl").write_text("\n".join(bodies))
+    whole, bad = (pq.read_table(io.BytesIO(one)) for one in scored(adapter, tmp_path / "a.jsonl", PARQUET))
+    assert whole["reference"].to_pylist() == [None, "mine", None, None, None]
+    assert bad["row"].to_pylist() == [1, 3, 5]
+
+
 def test_parquet_keeps_the_types_of_its_columns(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -171,3 +171,14 @@ def test_a_long_file_is_cut_by_its_bytes_too(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"input": {"a": "x" * 40}}) + "\n" for _ in range(9)))
     planned = plan(str(tmp_path / "a.jsonl"), CONTRACT)
     assert [part.rows for part in planned.parts] == [2, 2, 2, 2, 1]
+
+
+def test_a_date_that_python_has_not_is_named_with_its_file(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {name: pa.array([10**8], pa.date32()) for name in CONTRACT.names}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    planned = plan(str(tmp_path / "a.parquet"), CONTRACT)
+    with pytest.raises(UsageError, match=r"a\.parquet cannot be read at row 1 or in the 1 rows"):
+        read(planned.parts[0], planned.kind, planned.header, CONTRACT)

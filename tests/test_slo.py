@@ -18,6 +18,7 @@ from reviewapp.rounds import Rounds
 from reviewapp.slo import (
     ALARMS,
     EVERY_SECONDS,
+    FEWEST,
     ROUND,
     WINDOWS,
     Minutes,
@@ -107,6 +108,12 @@ def test_an_alarm_needs_the_long_window_and_the_short_one(failing: tuple[str, ..
 def test_the_slow_alarm_begins_at_a_lower_rate_than_the_fast_one() -> None:
     burning = {n: describe(everywhere(served(10_000, n)), GOAL)["burning"]["availability"] for n in (59, 61, 143, 145)}
     assert burning == {59: None, 61: "slow", 143: "slow", 145: "fast"}
+
+
+def test_where_little_is_asked_a_few_failures_are_no_alarm() -> None:
+    burning = {n: describe(everywhere(served(20, n, 0, n)), GOAL)["burning"] for n in (FEWEST - 1, FEWEST)}
+    assert burning[FEWEST - 1] == {"availability": None, "latency": None}
+    assert burning[FEWEST] == {"availability": "fast", "latency": "fast"}
 
 
 def test_a_quantile_is_estimated_as_prometheus_does() -> None:

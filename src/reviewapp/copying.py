@@ -118,7 +118,7 @@ def check_unused(store: Store) -> None:
                 f"{store.place} is in use: {found} connection{'s' * (found != 1)} of reviewapp. Stop the service on "
                 "every host first."
             )
-        time.sleep(0.1)
+        time.sleep(0.1)  # a connection that was just let go is listed a moment longer
 
 
 def _same_place(source: Store, target: Store) -> bool:

@@ -11,6 +11,7 @@ pass on the rest of the body.
 from __future__ import annotations
 
 import select
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ class Incoming:
     def __init__(self, asked: Request, limit: int, folder: Path, *, proxied: bool) -> None:
         self._asked, self._limit = asked, limit
         self._length = check_size(asked, limit)
-        self._socket = asked.environ.get("gunicorn.socket")
+        self._socket: socket.socket | None = asked.environ.get("gunicorn.socket")
         self._came = 0
         self._ended = self._length is None and not asked.environ.get("wsgi.input_terminated")
         self._failure: ReviewappError | None = None
@@ -154,9 +155,9 @@ class Incoming:
         return 0 if reader is None else getattr(reader, "unreader", reader).buf.getbuffer().nbytes
 
 
-def _ready(socket: object, events: int, seconds: float | None) -> int:
+def _ready(connection: socket.socket, events: int, seconds: float | None) -> int:
     """Return which of the events there are, after so many seconds at most."""
     poll = select.poll()
-    poll.register(socket, events)  # type: ignore[arg-type]
+    poll.register(connection, events)
     found = poll.poll(None if seconds is None else seconds * 1000)
     return found[0][1] if found else 0

@@ -7,7 +7,8 @@ takes longer than the objective says is slow, but for whole files, which take as
 The error budget is what the objective leaves to fail; the burn rate is how fast it is used up: at 1 it lasts just as
 long as the period of the objective. The alarms are those of the Site Reliability Workbook (Beyer et al. 2018, chapter
 5): a fast one at 14.4 over an hour, when 2 % of 30 days' budget are gone, a slow one at 6 over six hours (5 %); each
-ends when a twelfth of that time is within it again.
+ends when a twelfth of that time is within it again. Where little is asked, one failed request would already be such a
+rate, so an alarm also needs FEWEST of them within its longer window (the same chapter, on low traffic).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ WINDOWS = {
     "30d": PERIOD,
 }  # fmt: skip
 ALARMS = {"fast": (14.4, "1h", "5m"), "slow": (6.0, "6h", "30m")}  # burn rate, over both of these windows
+FEWEST = 5  # requests that failed, or were late, over the longer window; deploy/prometheus has the same
 SHOWN = ("1h", "6h", "30d")
 ROUND, EVERY_SECONDS = "minute", 60.0
 KEPT = timedelta(days=31)
@@ -203,7 +205,7 @@ def describe(windows: Mapping[str, Served], goal: Objectives) -> dict[str, Any]:
         },
         "windows": shown,
         "budget_left": {kind: None if burn is None else 1 - burn for kind, burn in burns["30d"].items()},
-        "burning": {kind: _alarm(kind, burns) for kind in ("availability", "latency")},
+        "burning": {kind: _alarm(kind, windows, burns) for kind in ("availability", "latency")},
     }
 
 
@@ -227,9 +229,10 @@ def _burn(served: Served, goal: Objectives) -> dict[str, float | None]:
     }
 
 
-def _alarm(kind: str, burns: Mapping[str, Mapping[str, float | None]]) -> str | None:
-    for name, (limit, *windows) in ALARMS.items():
-        if all((burns[window][kind] or 0.0) >= limit for window in windows):
+def _alarm(kind: str, served: Mapping[str, Served], burns: Mapping[str, Mapping[str, float | None]]) -> str | None:
+    for name, (limit, long, short) in ALARMS.items():
+        bad = served[long].failures if kind == "availability" else served[long].slow
+        if bad >= FEWEST and all((burns[window][kind] or 0.0) >= limit for window in (long, short)):
             return name
     return None
 

@@ -160,7 +160,8 @@ def wanted(asked: Any, request: dict[str, Any], there: Sequence[Tensor]) -> list
         name = one.get("name") if type(one) is dict else None
         if type(name) is not str or name not in by_name:
             raise BadRequest(f"{where}: `name` must be one of {', '.join(by_name)}.")
-        if set(one.get("parameters") or ()) - {"binary_data"}:
+        given = one.get("parameters") or {}
+        if type(given) is not dict or given.keys() - {"binary_data"}:
             raise BadRequest(f"{where}: the only parameter that an output takes is binary_data.")
         binary = _parameter(one, "binary_data", bool, where)
         found.append((by_name[name], all_binary if binary is None else binary))

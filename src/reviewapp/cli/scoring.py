@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from tqdm import tqdm
 
-from .. import bulk
+from .. import bulk, strictjson
 from ..errors import InvalidInput, ReviewappError, UsageError
 from ..prediction import OPTIONS, Call, new_id, utcnow
 from .command import say
@@ -75,6 +76,33 @@ def score(
     _by_dask(given, out, scheduler, workers, option, record or "summary")
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="All that is known of each, a line of JSON each.")
+def scorings(*, as_json: bool) -> None:
+    """List the runs of score IN OUT that the ledger has counted, the newest first."""
+    end_tidily()
+    from ..scoring.recording import runs  # noqa: PLC0415 (takes a second)
+
+    found = runs(_parts().store)
+    if not found and not as_json:
+        say("No run has been counted yet; `reviewapp score IN OUT` counts its answers.")
+    for run in found:
+        if as_json:
+            say(strictjson.dumps(run).decode())
+            continue
+        say(
+            f"{run['ended_at']}  {run['id']}  {run['release_name']}/{run['release_version']} {run['option']}  "
+            f"{_in_words(run)}  {run['output']}"
+        )
+
+
+def _in_words(counts: Mapping[str, Any]) -> str:
+    return (
+        f"{counts['rows']:,} rows: {counts['predictions']:,} answered, {counts['review']:,} of them for review; "
+        f"{counts['problems']:,} with a problem."
+    )
+
+
 def _by_dask(given: str, out: str, scheduler: str | None, workers: int | None, option: str | None, record: str) -> None:
     try:
         from ..scoring.run import Wish, score as run  # noqa: I001, PLC0415 (its libraries may not be installed)
@@ -93,10 +121,7 @@ def _by_dask(given: str, out: str, scheduler: str | None, workers: int | None, o
         wish = Wish(given, out, option, record, scheduler, workers)
         found = run(_parts(), wish, ACTOR, begin, lambda text: say(text, err=True))
     counts = found.counts
-    say(
-        f"{counts['rows']:,} rows: {counts['predictions']:,} answered, {counts['review']:,} of them for review; "
-        f"{counts['problems']:,} with a problem."
-    )
+    say(_in_words(counts))
     _end(counts["rows"], counts["problems"], f"each says which in its place, and in {found.problems}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -219,7 +219,8 @@ def outside_seen(field: Field, values: Values) -> Mask | None:
     if field.kind == "text":
         there = np.array([value is not None for value in values], dtype=np.bool_)
         sizes = lengths(["" if value is None else value for value in values])
-        return there & ~((sizes >= field.seen_minimum) & (sizes <= field.seen_maximum))  # type: ignore[operator]
+        shortest, longest = cast("tuple[int, int]", (field.seen_minimum, field.seen_maximum))  # lengths, of a text
+        return there & ~((sizes >= shortest) & (sizes <= longest))
     known = {value: value is not None and not within(value) for value in set(values)}
     return np.array([known[value] for value in values], dtype=np.bool_)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from .tables import CSV, PARQUET
 MANIFEST = "run.json"
 ENDING = ".parts"
 _COPY = 1 << 20
+_OWN = re.compile(rf"{re.escape(MANIFEST)}|whole|[0-9]{{6,}}\..+")  # the names of what a run writes
 
 Mark = dict[str, Any]
 
@@ -42,11 +44,27 @@ class Folder:
         self._problems = str(name.with_name(f"{name.stem}.problems{name.suffix}"))
         self._path = self._out + ENDING
         self.local = isinstance(self._system, LocalFileSystem)
+        self.out = self._out if self.local else out  # whatever folder a worker runs in
 
     @property
     def problems(self) -> str:
         """The name of the file of bad rows."""
         return PurePosixPath(self._problems).name
+
+    def writes(self, url: str) -> bool:
+        """Whether an address is that of OUT, of the file of bad rows, or of what is kept here."""
+        return self._path_of(url) in (self._real(self._out), self._real(self._problems)) or self.keeps(url)
+
+    def keeps(self, url: str) -> bool:
+        """Whether an address is that of a file in this folder."""
+        return self._path_of(url).startswith(f"{self._real(self._path)}/")
+
+    def _path_of(self, url: str) -> str:
+        system, path = fsspec.core.url_to_fs(url)
+        return self._real(path) if type(system) is type(self._system) else ""
+
+    def _real(self, path: str) -> str:
+        return os.path.realpath(path) if self.local else path
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -76,7 +94,8 @@ class Folder:
     def begin(self, same: dict[str, Any], run: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Return the run that goes on here, else begin `run`; and in a sentence what became of one that was there.
 
-        `same` is what both have in common: the release, the options, the inputs.
+        `same` is what both have in common: the release, the options, the inputs. Raises UsageError where it would take
+        away a file that no run has written.
         """
         before = self._read(MANIFEST)
         if before is not None:
@@ -86,7 +105,11 @@ class Folder:
         said = ""
         if before is not None:
             said = f"A run that was broken off was of another {' and another '.join(changed)}: this one begins anew."
-        for name in self._system.ls(self._path, detail=False):
+        found = self._system.ls(self._path, detail=False)
+        for name in found:
+            if _OWN.fullmatch(PurePosixPath(name).name) is None:
+                raise UsageError(f"{name} is from no run, and this folder is to be emptied: move it, or rename OUT.")
+        for name in found:
             self._system.rm_file(name)
         self._write(MANIFEST, orjson.dumps({**same, "run": run}))
         return run, said

@@ -6,6 +6,7 @@ A file, a folder (its own files, by name) or a pattern; local, or at any address
 
 from __future__ import annotations
 
+import csv
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -109,9 +110,9 @@ def files(given: str) -> list[str]:
     return [system.unstrip_protocol(name) for name in sorted(found)]
 
 
-def plan(given: str, contract: Contract) -> Plan:
-    """Find the partitions of all files; raise UsageError for what is wrong with a file, or with all together."""
-    urls = files(given)
+def plan(given: str, contract: Contract, urls: Sequence[str] = ()) -> Plan:
+    """Find the partitions of all files, or of `urls`; raise UsageError for what is wrong with one or with all."""
+    urls = urls or files(given)
     kinds = {kind_of(url) for url in urls}
     if len(kinds) > 1:
         raise UsageError(
@@ -190,7 +191,7 @@ def _plan_lines(url: str, contract: Contract) -> _Found:
 
 def _plan_parquet(url: str, contract: Contract) -> _Found:
     import pyarrow as pa  # noqa: PLC0415 (large, and needed for Parquet alone)
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415 (as above)
 
     with fsspec.open(url, "rb") as file:
         sha256, size = sized(file)
@@ -218,7 +219,7 @@ def _plan_parquet(url: str, contract: Contract) -> _Found:
 
 def _is_plain(kind: Any) -> bool:
     """Whether values of an Arrow type can be those of a field."""
-    from pyarrow import types  # noqa: PLC0415
+    from pyarrow import types  # noqa: PLC0415 (as above)
 
     if types.is_dictionary(kind):
         return _is_plain(kind.value_type)
@@ -233,9 +234,14 @@ _PLANS = {CSV: _plan_csv, JSON_LINES: _plan_lines, PARQUET: _plan_parquet}
 
 
 def read(part: Part, kind: str, names: Header, contract: Contract) -> Table:
-    """Read a partition."""
-    with _no_collection():
-        return _read(part, kind, names, contract)
+    """Read a partition; raise UsageError where its file cannot be read there, though it could be planned."""
+    try:
+        with _no_collection():
+            return _read(part, kind, names, contract)
+    except (ValueError, OverflowError, OSError, csv.Error) as error:  # those of Arrow are ValueError or OSError, too
+        raise UsageError(
+            f"{part.url} cannot be read at row {part.first:,} or in the {part.rows:,} rows from there on: {error}."
+        ) from None
 
 
 @contextmanager
@@ -263,7 +269,7 @@ def _read(part: Part, kind: str, names: Header, contract: Contract) -> Table:
 
 def _columns(part: Part) -> dict[str, list[Any]]:
     """Return the columns of a partition of a Parquet file; what lies before it in its row group is passed over."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415 (as above)
 
     skip, found = part.start, list[Any]()
     with fsspec.open(part.url, "rb") as file, pq.ParquetFile(file, pre_buffer=False) as parquet:

@@ -187,8 +187,10 @@ def _write_parquet(checked: Checked, answers: Answers, layout: Layout, said: Sai
 def _typed(checked: Checked, name: str) -> Sequence[Any]:
     """Return a column with the types that it has: those of the contract where a row of JSON has any."""
     fields = {one.name: one for one in checked.contract.fields}
-    if checked.table.requests is None or name not in fields:
+    if checked.table.requests is None:
         return checked.table.shown[name]
+    if name not in fields:
+        return checked.references  # not what was sent as one: that may be anything
     values = as_values(fields[name], checked.columns[name].values)
     return [value if right else None for value, right in zip(values, checked.right.tolist(), strict=True)]
 
@@ -205,8 +207,8 @@ def _types(given: Sequence[str], header: Header, asked: str, contract: Contract)
 
 
 def _parquet(columns: Columns, names: Sequence[str], layout: Layout) -> bytes:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415 (large, and needed for Parquet alone)
+    import pyarrow.parquet as pq  # noqa: PLC0415 (as above)
 
     figures = layout.added[0 if layout.values else 1 : 3 if layout.values else 2]
     types = dict.fromkeys(layout.added, pa.string()) | dict.fromkeys(figures, pa.float64())

@@ -128,6 +128,13 @@ def total(all_counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return whole
 
 
+def runs(store: Store) -> list[dict[str, Any]]:
+    """Return what the ledger holds of each run (the columns of `scorings`), the newest first."""
+    query = select(scorings).order_by(scorings.c.started_at.desc(), scorings.c.id)
+    with store.reading() as connection:
+        return [{str(name): row[name] for name in row} for row in connection.execute(query).mappings()]
+
+
 def end(store: Store, row: Mapping[str, Any] | None, run: str) -> None:
     """Write the row that counts a run, where there is to be one, and forget which of its rows were recorded."""
     with store.writing() as connection:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import fsspec
 import orjson
 from sqlalchemy import make_url
 
 from ..errors import ReviewappError, UsageError
 from ..parts import Parts
 from ..prediction import new_id, timestamp, utcnow
+from ..release import ReleaseId
 from ..trust import TrustedTypes
 from . import recording
 from .folder import Folder, Mark
@@ -26,7 +31,12 @@ from .work import Job, do
 
 AHEAD = 3  # partitions that wait for each worker: more would only be memory of the scheduler
 CONNECT_SECONDS = 15
+TABS = ".tsv"  # the ending of a file whose cells are parted by tabs, whatever parts those of IN
 TRIES = 3  # more, of a partition that fails: the ledger may have been busy
+SPAWN = "distributed.nanny.pre-spawn-environ"
+# By Dask's own setting glibc hands each array back to the system once it is let go, which clears its pages before the
+# next one may have them: a quarter of a worker's time (docs/scoring.md).
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": 32 << 20, "MALLOC_TRIM_THRESHOLD_": 128 << 20}  # bytes
 
 Progress = Callable[[int], object]
 
@@ -63,8 +73,11 @@ def score(
     database = _database(parts, wish)
     adapter = parts.registry.adapter()
     kind, folder = kind_of(wish.out), Folder(wish.out)
-    planned = plan(wish.given, adapter.contract)
+    before = _stamps(wish.given, folder)
+    planned = plan(wish.given, adapter.contract, list(before))
     layout = Layout.of(kind, planned.header, planned.kind, adapter.contract)
+    if wish.out.lower().endswith(TABS):
+        layout = replace(layout, delimiter="\t")
     option, release = wish.option or adapter.option, adapter.release.id
     same = {
         "release": release.digest, "option": [option, adapter.option], "record mode": wish.record,
@@ -75,7 +88,7 @@ def score(
         if said:
             tell(said)
         job = Job(
-            run["id"], wish.out, planned.kind, planned.header, layout, release.digest, adapter.option, option, actor,
+            run["id"], folder.out, planned.kind, planned.header, layout, release.digest, adapter.option, option, actor,
             {name: str(where) for name, where in TrustedTypes(parts.settings.instance).folders().items()}, database,
         )  # fmt: skip
         marks = {part.number: mark for part in planned.parts if (mark := folder.mark(part.number)) is not None}
@@ -85,10 +98,11 @@ def score(
         for part, mark in _done(wish, job, todo, content):
             marks[part.number] = mark
             progress(part.rows)
-        _check_unchanged(wish.given, planned)
+        if _stamps(wish.given, folder) != before:
+            raise UsageError(f"{wish.given} has changed while it was answered; run it again.")
         ordered = [marks[part.number] for part in planned.parts]
         counts = recording.total(ordered)
-        _write_down(parts, wish, job, run, planned, counts)
+        _write_down(parts, wish, job, release, run, planned, counts)
         folder.finish(layout, ordered, _end(kind, counts))
     return Totals(counts, folder.problems, said)
 
@@ -106,21 +120,35 @@ def _database(parts: Parts, wish: Wish) -> str | None:
     return url
 
 
-def _check_unchanged(given: str, planned: Plan) -> None:
-    import fsspec  # noqa: PLC0415 (beside what needs it alone)
+def _stamps(given: str, folder: Folder) -> dict[str, str]:
+    """Return the addresses of the files that IN names, each with what tells whether it was changed.
 
-    urls = [source.url for source in planned.sources]
-    sizes = [fsspec.core.url_to_fs(url)[0].size(fsspec.core.url_to_fs(url)[1]) for url in urls]
-    if files(given) != urls or sizes != [source.size for source in planned.sources]:
-        raise UsageError(f"{given} has changed while it was answered; run it again.")
+    Raises UsageError where OUT would take the place of one of them. What the run keeps in its folder is none of them.
+    """
+    stamps = {}
+    for url in files(given):
+        system, path = fsspec.core.url_to_fs(url)
+        if not folder.writes(url):
+            system.invalidate_cache()
+            stamps[url] = str(system.ukey(path))
+        elif not folder.keeps(url):
+            raise UsageError(f"{url} is one of the files to answer, and would be overwritten: give OUT another name.")
+    if not stamps:
+        raise UsageError(f"{given} names no file but those of a run.")
+    return stamps
 
 
 def _write_down(
-    parts: Parts, wish: Wish, job: Job, run: Mapping[str, Any], planned: Plan, counts: Mapping[str, Any]
+    parts: Parts,
+    wish: Wish,
+    job: Job,
+    release: ReleaseId,
+    run: Mapping[str, Any],
+    planned: Plan,
+    counts: Mapping[str, Any],
 ) -> None:
     if wish.record == NONE:
         return
-    release = parts.registry.adapter().release.id
     row = {
         "id": job.run,
         "started_at": run["started_at"],
@@ -187,10 +215,13 @@ def _done(wish: Wish, job: Job, todo: Sequence[Part], content: Mapping[str, byte
 @contextmanager
 def _client(wish: Wish, partitions: int) -> Iterator[Any]:
     """Give a client of the cluster at the scheduler's address, or of one of this machine that ends with the block."""
-    from distributed import Client, LocalCluster  # noqa: PLC0415
+    import dask  # noqa: PLC0415 (as above)
+    from distributed import Client, LocalCluster  # noqa: PLC0415 (as above)
+    from distributed.comm.addressing import get_address_host_port  # noqa: PLC0415 (as above)
 
     if wish.scheduler is not None:
         try:
+            get_address_host_port(wish.scheduler, strict=True)  # else a Client that nobody made waits, and complains
             client = Client(wish.scheduler, set_as_default=False, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise UsageError(f"There is no Dask scheduler at {wish.scheduler}: {error}") from None
@@ -200,10 +231,24 @@ def _client(wish: Wish, partitions: int) -> Iterator[Any]:
             yield client
         return
     workers = min(wish.workers or os.cpu_count() or 1, partitions)
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    with dask.config.set({SPAWN: {**dask.config.get(SPAWN), **MEMORY}}):
+        with _without_interrupt():
+            cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+                host="127.0.0.1", silence_logs=logging.CRITICAL,  # what fails in a worker is raised here
+            )  # fmt: skip
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def _without_interrupt() -> Iterator[None]:
+    """Let processes that are started meanwhile ignore Ctrl+C, which a terminal sends to all: this one ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
