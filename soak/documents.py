@@ -21,7 +21,7 @@ from .figures import Figure, all_of, below, none
 from .instances import served, signed_in
 
 SEEDS = (1, 2, 3)
-CASES, SHORT = 50_000, 5_000  # at least so many, of all seeds
+CASES, SHORT = 50_000, 1_500  # at least so many, of all seeds; the short form has one, for boundaries need no seed
 EXAMPLES, SHORT_EXAMPLES = 1100, 55  # of an operation, with one seed; boundaries and chains come on top
 SLOWEST, SHORT_SLOWEST = 2.0, 20.0  # seconds; the short form runs where much else does
 
@@ -90,14 +90,14 @@ class Found:
 
 
 def run(folder: Path, *, full: bool) -> list[Figure]:
-    wanted, found = CASES if full else SHORT, Found()
+    wanted, seeds, found = (CASES, SEEDS, Found()) if full else (SHORT, SEEDS[:1], Found())
     with served(folder / "instance") as service:
         admin = signed_in(service, "admin")
         operations = 0
-        for seed in SEEDS:
+        for seed in seeds:
             operations = _ask(service, admin, seed, EXAMPLES if full else SHORT_EXAMPLES, found)
     return [
-        Figure(f"requests made of the document, {len(SEEDS)} seeds", f">= {wanted:,}", f"{found.cases:,}",
+        Figure(f"requests made of the document, {len(seeds)} seeds", f">= {wanted:,}", f"{found.cases:,}",
                found.cases >= wanted),
         all_of("operations that were asked and answered", len(found.answered), operations),
         *(none(kind, found.kinds[kind]) for kind in [*dict.fromkeys(PROMISES.values()), REST, NEVER_SENT]),

@@ -55,5 +55,5 @@ def served(folder: Path, **settings: str) -> Service:
 
 def signed_in(service: Service, role: str, name: str = ACTOR) -> dict[str, str]:
     """Return the headers of a caller with a role and a name."""
-    token = service.command("token", "create", name, "--role", role).stdout.strip()
+    token = service.token(name, role)
     return {"Authorization": f"Bearer {token}"}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coverage import Coverage
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
@@ -202,6 +203,18 @@ def store(tmp_path: Path, database: Callable[[str, Path], str]) -> Iterator[Stor
     made.close()
 
 
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Measure no coverage meanwhile; pytest-cov's own mark stops one of the two measurements that run under xdist."""
+    stopped = []
+    while (running := Coverage.current()) is not None:
+        running.stop()
+        stopped.append(running)
+    yield
+    for one in reversed(stopped):
+        one.start()
+
+
 @pytest.fixture(autouse=True)
 def proved_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load what must be proved in the process of the test, which takes less; test_proof.py starts the real one.
@@ -373,9 +386,25 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Service]:
+def stocked(release: Release, releases_root: Path, live_database: Path, proven: Path) -> Callable[[Path], Path]:
+    """Make a folder what a first start (test_server.py) makes it: the default release is there, proved and live."""
+
+    def made(instance: Path) -> Path:
+        shutil.copytree(releases_root / str(release.id), instance / "releases" / str(release.id))
+        shutil.copytree(proven, instance / proof.FOLDER)
+        shutil.copy(live_database, instance / "reviewapp.sqlite3")
+        instance.chmod(0o700)
+        return instance
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, release: Release, stocked: Callable[[Path], Path]
+) -> Iterator[Service]:
     """A service for all tests of pages that need no ledger of their own; a module may put another one in its place."""
-    with Service(tmp_path_factory.mktemp("browser") / "instance", release.contract) as running:
+    with Service(stocked(tmp_path_factory.mktemp("browser") / "instance"), release.contract) as running:
         yield running
 
 

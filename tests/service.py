@@ -13,8 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from reviewapp.accounts import Accounts
+from reviewapp.config import load_settings
 from reviewapp.contract import Contract
 from reviewapp.evidence.running import RunningService
+from reviewapp.store import Store
 
 from .conformance import check_answer
 
@@ -37,10 +40,18 @@ class Service(RunningService):
         command = [sys.executable, "-m", "reviewapp", *words]
         return subprocess.run(command, env=self.environment, cwd=cwd, capture_output=True, text=True)
 
+    def token(self, name: str, role: str) -> str:
+        """Return a new token, made in this process: the command (test_server.py) takes seconds to be loaded."""
+        store = Store(load_settings({}, self.environment).database_url)
+        try:
+            return Accounts(store).create_token(name, role)
+        finally:
+            store.close()
+
     @cached_property
     def reviewer(self) -> str:
         """The token of ann, who may review."""
-        return self.command("token", "create", "ann", "--role", "review").stdout.strip()
+        return self.token("ann", "review")
 
     def check(self, method: str, path: str, response: http.client.HTTPResponse, content: bytes) -> None:
         if self.contract is not None and path.startswith("/api/"):

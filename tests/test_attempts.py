@@ -1,17 +1,15 @@
 """Sign-ins that fail are limited, by address and for all workers together; nobody else is locked out by them."""
 
 import math
-import shutil
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from reviewapp.accounts import Accounts
 from reviewapp.attempts import OF_ADDRESS, OF_ALL, WITHIN, Attempts, counted_as
 from reviewapp.errors import TooManyRequests
 from reviewapp.parts import Parts
@@ -208,14 +206,9 @@ def test_the_sign_in_form_takes_no_large_body(app: Flask) -> None:
 
 
 @pytest.mark.server
-def test_all_workers_of_a_service_limit_together(tmp_path: Path, live_database: Path, releases_root: Path) -> None:
-    instance = tmp_path / "instance"
-    instance.mkdir(mode=0o700)
-    shutil.copy(live_database, instance / "reviewapp.sqlite3")
-    known = Store(f"sqlite:///{instance / 'reviewapp.sqlite3'}")
-    right = Accounts(known).create_token("ann", "review")
-    known.close()
-    with Service(instance, REVIEWAPP_PROXIES="1", REVIEWAPP_RELEASES=str(releases_root)) as running:
+def test_all_workers_of_a_service_limit_together(make_service: Callable[..., Service]) -> None:
+    with make_service(REVIEWAPP_PROXIES="1") as running:
+        right = running.token("ann", "review")
         kind = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
         def sign_in(address: str, token: str = "ra_wrong") -> int:  # noqa: S107 (it opens nothing)

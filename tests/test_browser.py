@@ -173,7 +173,7 @@ def test_an_admin_promotes_and_rolls_back_on_pages_that_are_for_everybody(
     live = parts.registry.adapter().release
     parts.registry.add(releases.write(with_limit(live, 100), parts.settings.releases), "test")
     parts.store.close()
-    token = service.command("token", "create", "eve", "--role", "admin").stdout.strip()
+    token = service.token("eve", "admin")
     found = []
     looks: list[dict[str, Any]] = [
         {"viewport": DESK, "color_scheme": "light"},

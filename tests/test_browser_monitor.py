@@ -1,6 +1,7 @@
 """Monitor in a real browser: every state of the trigger is for everybody, on a desk and on a phone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,9 +26,11 @@ LOOKS: tuple[dict[str, Any], ...] = (
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Service]:
+def service(
+    tmp_path_factory: pytest.TempPathFactory, release: Release, stocked: Callable[[Path], Path]
+) -> Iterator[Service]:
     """A service of its own: at first nothing was judged."""
-    with Service(tmp_path_factory.mktemp("monitor") / "instance", release.contract) as running:
+    with Service(stocked(tmp_path_factory.mktemp("monitor") / "instance"), release.contract) as running:
         yield running
 
 
@@ -92,7 +95,7 @@ def test_a_picture_is_read_out_and_its_letters_are_large_enough_on_a_phone(opene
 
 
 def test_who_may_not_review_is_not_led_to_it(browser: Browser, base: str, service: Service) -> None:
-    made = service.command("token", "create", "sam", "--role", "submit").stdout.strip()
+    made = service.token("sam", "submit")
     with browser.new_context(base_url=base) as context:
         page = context.new_page()
         page.goto("/sign-in")

@@ -109,7 +109,7 @@ def test_single_keys_can_be_switched_off_and_stay_off(opened: Open) -> None:
 def test_two_people_at_once_never_have_the_same_record(
     opened: Open, browser: Browser, base: str, service: Service
 ) -> None:
-    bob = service.command("token", "create", "bob", "--role", "review").stdout.strip()
+    bob = service.token("bob", "review")
     with opened() as ann, watched(browser, base) as other:
         wait(ann, 4, "For two")
         other.goto("/sign-in")
@@ -187,7 +187,7 @@ def test_a_blind_record_shows_the_options_after_the_own_answer(
     opened: Open, service: Service, release: Release
 ) -> None:
     service.command("promote", "2", "--reason", "all of the queue is judged blind")
-    sender = service.command("token", "create", "sender", "--role", "submit").stdout.strip()
+    sender = service.token("sender", "submit")
     record = {**release.samples[0].input, "open_tickets": 100, "subject": "Somebody else's"}
     headers = {"Authorization": f"Bearer {sender}"}
     with opened() as page:

@@ -204,7 +204,7 @@ def test_many_fields_of_a_table_are_asked_and_answered_for_everybody(
     browser: Browser, built: Service, viewport: Any, scheme: str
 ) -> None:
     base = f"http://127.0.0.1:{built.port}"
-    made = built.command("token", "create", "ann", "--role", "review").stdout.strip()
+    made = built.token("ann", "review")
     with watched(browser, base, viewport=viewport, color_scheme=scheme) as page:
         page.goto("/sign-in")
         page.get_by_label("Token").fill(made)

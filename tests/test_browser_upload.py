@@ -204,7 +204,7 @@ def test_a_file_that_is_too_large_gets_its_page(opened: Open, tmp_path: Path) ->
 def test_every_state_is_for_everybody(
     browser: Browser, base: str, service: Service, few: Path, viewport: Any, scheme: str, tmp_path: Path
 ) -> None:
-    token = service.command("token", "create", f"new {scheme}", "--role", "admin").stdout.strip()
+    token = service.token(f"new {scheme}", "admin")
     wrong, odd = tmp_path / "wrong.csv", tmp_path / f"{'x' * 190} \u202e<b>.csv"
     wrong.write_text("subject,colour\n")
     odd.write_text(few.read_text().replace("<b>fax</b>", "x" * 10_000 + " \u202eleft <script>alert(1)</script>"))

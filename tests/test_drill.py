@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,14 @@ WORKERS = 4
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("drill") / "instance", REVIEWAPP_WORKERS=str(WORKERS))
-    assert running.command("build").returncode == 0
-    with running:
+def service(tmp_path_factory: pytest.TempPathFactory, stocked: Callable[[Path], Path]) -> Iterator[Service]:
+    with Service(stocked(tmp_path_factory.mktemp("drill") / "instance"), REVIEWAPP_WORKERS=str(WORKERS)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def trial(service: Service, release: Release) -> Trial:
-    tokens = {role: service.command("token", "create", role, "--role", role).stdout.strip() for role in ROLES}
+    tokens = {role: service.token(role, role) for role in ROLES}
     examples = [Example(one.record, one.label) for one in generator.generate(300, 3)]
     drifted = [Example(one.record, one.label) for one in generator.generate(2000, 4, drifted=True)]
     return Trial(

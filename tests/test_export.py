@@ -4,6 +4,7 @@ import csv
 import http.client
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,14 +198,16 @@ def test_options_of_an_export_are_read_as_the_page_reads_them() -> None:
 
 
 @pytest.mark.server
-def test_a_download_that_fails_in_the_middle_does_not_look_whole(tmp_path: Path, clock: Clock) -> None:
+def test_a_download_that_fails_in_the_middle_does_not_look_whole(
+    tmp_path: Path, clock: Clock, stocked: Callable[[Path], Path]
+) -> None:
     """More than the sockets between hold is on its way when the ledger breaks."""
-    with Service(tmp_path / "instance") as service:
+    with Service(stocked(tmp_path / "instance")) as service:
         store = Store(f"sqlite:///{tmp_path / 'instance' / 'reviewapp.sqlite3'}")
         for _ in range(15):
             large = [prediction(clock, input={"text": "x" * 50_000}) for _ in range(100)]
             Ledger(store, clock).add_predictions(large, Call())
-        token = service.command("token", "create", "ann", "--role", "review").stdout.strip()
+        token = service.token("ann", "review")
         headers = {"Authorization": f"Bearer {token}"}
         for kind, broken in (("csv", True), ("jsonl", True), ("csv", False)):
             connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)

@@ -96,9 +96,7 @@ class Called:
 def plain(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Iterator[Called]:
     """A service on the file system that all tests use."""
     with Service(fresh(tmp_path_factory.mktemp("faults") / "instance")) as service:
-        made = service.command("token", "create", "eve", "--role", "admin")
-        assert made.returncode == 0, made.stderr
-        yield Called(service, release, made.stdout.strip())
+        yield Called(service, release, service.token("eve", "admin"))
 
 
 def check_fault(called: Called, statuses: set[int], says: str, *, reads: Collection[int] = (200,)) -> None:

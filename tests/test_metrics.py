@@ -216,6 +216,7 @@ def test_each_metric_is_documented_and_no_other(app: Flask, parts: Parts, api: A
 # ---- bounds ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("untraced")  # ten thousand requests, each through the same lines
 def test_however_much_is_asked_there_are_no_more_series(app: Flask, auth: Any, rng: random.Random) -> None:
     client, headers = FlaskClient(app), auth("submit")  # the answers need not be held against their document
 
@@ -373,7 +374,7 @@ def test_workers_that_are_killed_leave_counters_that_equal_the_ledger_and_no_gau
     make_service: Callable[..., Service], example: dict[str, Any]
 ) -> None:
     with make_service(REVIEWAPP_WORKERS="3") as service:
-        token = service.command("token", "create", "a", "--role", "submit").stdout.strip()
+        token = service.token("a", "submit")
         headers, body = {"Authorization": f"Bearer {token}"}, {"input": example}
 
         def ask(i: int) -> int:

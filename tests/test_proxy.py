@@ -20,6 +20,7 @@ import pytest
 from playwright.sync_api import Browser
 from pysqlite3 import dbapi2
 
+from reviewapp import proof
 from reviewapp.config import Settings
 from reviewapp.release import Release
 from reviewapp.samples import csv_template, example_record
@@ -51,12 +52,15 @@ Made = Callable[..., Proxied]
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory, release: Release, releases_root: Path, live_database: Path) -> Made:
+def make(
+    tmp_path_factory: pytest.TempPathFactory, release: Release, releases_root: Path, live_database: Path, proven: Path
+) -> Made:
     """Return the service behind nginx, not started yet, on an instance where the default release is live."""
 
     def made(**settings: str) -> Proxied:
         instance = tmp_path_factory.mktemp("proxied") / "instance"
         instance.mkdir(mode=0o700)
+        shutil.copytree(proven, instance / proof.FOLDER)
         shutil.copy(live_database, instance / "reviewapp.sqlite3")
         return Proxied(instance, release.contract, REVIEWAPP_RELEASES=str(releases_root), **settings)
 

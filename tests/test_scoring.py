@@ -231,6 +231,23 @@ def test_parquet_keeps_the_types_of_its_columns(tmp_path: Path) -> None:
     assert (table["confidence"].type, table["class"].type) == (pa.float64(), pa.int64())
 
 
+def test_a_date_that_python_has_not_is_a_problem_of_its_row_alone(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    adapter = ADAPTERS["labels"]()
+    record, day = valid_record(EVERY_KIND, random.Random(5)), 10**8  # days since 1970
+    columns = {one: pa.array([record.get(one)] * 3) for one in EVERY_KIND.names}
+    dates = pa.array([19_000, day, 19_000], pa.date32())
+    for column in (dates, dates.dictionary_encode()):
+        pq.write_table(pa.table(columns | {"day": column}), tmp_path / "a.parquet")
+        whole, bad = (pq.read_table(io.BytesIO(one)) for one in scored(adapter, tmp_path / "a.parquet", PARQUET))
+        assert [bool(one) for one in whole["problem"].to_pylist()] == [False, True, False]
+        assert (bad["row"].to_pylist(), bad["day"].cast(pa.int32()).to_pylist()) == ([2], [day])
+        [_, _, broken, _] = scored(adapter, tmp_path / "a.parquet", CSV)[0].decode().splitlines()
+        assert f"{day}, which is no date up to the year 9999" in broken
+
+
 def test_rows_whose_decision_hangs_on_the_last_digits_are_asked_as_single_requests(
     release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

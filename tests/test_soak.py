@@ -18,6 +18,7 @@ from reviewapp.evidence.pack import Pack, changed_files
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.usefixtures("untraced")  # it asks and watches other processes: to trace that costs much, and shows nothing
 @pytest.mark.server
 @pytest.mark.parametrize("row", command.ROWS)
 def test_the_short_form_of_a_row_reaches_every_figure_but_times(row: int) -> None:

@@ -38,6 +38,7 @@ from http import HTTPStatus
 from typing import Any
 
 SHOWN_ERRORS = 50  # an answer names at most so many mistakes; `error_count` says how many there are
+EXTENSION = "reviewapp"  # where an app keeps its parts: named here, so that to ask another app loads nothing
 REQUEST_ID = "reviewapp.request_id"  # where the environment of a request keeps its id
 BODY_READ = "reviewapp.body_read"  # and how many bytes of its body were read
 GIVEN_UP = "reviewapp.given_up"  # and, where it was stuck, that the worker has answered it

@@ -11,6 +11,7 @@ from werkzeug.local import LocalProxy
 from .accounts import Accounts
 from .config import Settings
 from .desk import Desk
+from .errors import EXTENSION
 from .ledger import Ledger
 from .metering import Meter
 from .registry import Registry
@@ -21,7 +22,7 @@ from .tally import Tally
 from .uploads import Uploads
 from .watching import Watch
 
-EXTENSION = "reviewapp"
+__all__ = ["EXTENSION", "Parts", "parts"]
 
 
 @dataclass(frozen=True)

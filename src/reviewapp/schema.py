@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from alembic import command
 from alembic.config import Config
@@ -36,8 +37,13 @@ def is_current(connection: Connection) -> bool:
     """Whether the schema is this version's."""
     if not inspect(connection).has_table(VERSION):
         return False
-    newest = ScriptDirectory.from_config(_migrations()).get_current_head()
-    return bool(connection.scalar(text("SELECT version_num FROM alembic_version")) == newest)
+    return bool(connection.scalar(text("SELECT version_num FROM alembic_version")) == _newest())
+
+
+@cache
+def _newest() -> str | None:
+    """Return the last step, read once in a process: each store that is opened asks, and steps are files of the code."""
+    return ScriptDirectory.from_config(_migrations()).get_current_head()
 
 
 def upgrade(connection: Connection, make: Callable[[Connection], None] | None = None, *, only_check: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from .config import NUMERIC_THREADS, Settings, cores
-from .errors import UsageError
+from .errors import EXTENSION, UsageError
 
 _FIRST_DESCRIPTOR = 3  # of those that systemd hands over (sd_listen_fds)
 LONGEST_LINE = 8190  # bytes of a request line, or of a header: what deploy/nginx lets through (8 KiB with its line end)
@@ -68,8 +68,6 @@ _KEEP_TO_A_CORE = {"pre_fork": _choose_core, "post_fork": _keep_to_core}
 
 def _begin_rounds(worker: Any) -> None:
     """In the worker, once its app is there."""
-    from .parts import EXTENSION  # noqa: PLC0415 (with it comes NumPy: only once NUMERIC_THREADS are set)
-
     parts = getattr(worker.app.wsgi(), "extensions", {}).get(EXTENSION)
     if parts is not None:  # gunicorn.conf.py serves other apps, too, to compare with
         parts.rounds.keep_doing()

@@ -43,6 +43,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from .errors import (
     BODY_READ,
+    EXTENSION,
     GIVEN_UP,
     REQUEST_ID,
     AddressTooLong,
@@ -115,8 +116,6 @@ class FairWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().load_wsgi()
         self._app: Any = self.wsgi
         self.wsgi: Any = self._answer
-        from .parts import EXTENSION  # noqa: PLC0415 (with it comes NumPy: only once NUMERIC_THREADS are set)
-
         parts = getattr(self._app, "extensions", {}).get(EXTENSION)  # other apps have none
         self._meter = None if parts is None else parts.meter
         if self._meter is not None:

@@ -173,7 +173,7 @@ class Folder:
         writer = None
         for name in names:
             with self._system.open(f"{self._path}/{name}", "rb") as part:
-                table = pq.read_table(part)
+                table = pq.ParquetFile(part).read(use_threads=False)
             writer = writer or pq.ParquetWriter(file, table.schema)
             writer.write_table(table)
         if writer is not None:

@@ -238,7 +238,7 @@ def read(part: Part, kind: str, names: Header, contract: Contract) -> Table:
     try:
         with _no_collection():
             return _read(part, kind, names, contract)
-    except (ValueError, OverflowError, OSError, csv.Error) as error:  # those of Arrow are ValueError or OSError, too
+    except (ValueError, OSError, csv.Error) as error:  # those of Arrow are ValueError or OSError, too
         raise UsageError(
             f"{part.url} cannot be read at row {part.first:,} or in the {part.rows:,} rows from there on: {error}."
         ) from None
@@ -273,7 +273,7 @@ def _columns(part: Part) -> dict[str, list[Any]]:
 
     skip, found = part.start, list[Any]()
     with fsspec.open(part.url, "rb") as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
-        for batch in parquet.iter_batches(ROWS, row_groups=[part.group]):
+        for batch in parquet.iter_batches(ROWS, row_groups=[part.group], use_threads=False):
             missing = part.rows - sum(len(one) for one in found)
             if not missing:
                 break
@@ -281,4 +281,27 @@ def _columns(part: Part) -> dict[str, list[Any]]:
                 found.append(batch.slice(skip, missing))
             skip = max(0, skip - len(batch))
     names = found[0].schema.names
-    return {name: [value for one in found for value in one.column(name).to_pylist()] for name in names}
+    return {name: [value for one in found for value in _values(one.column(name))] for name in names}
+
+
+class Beyond(int):
+    """A date beyond those of Python, which end with the year 9999: the number in the file, which is read as no date."""
+
+    def __str__(self) -> str:
+        return f"{int(self)}, which is no date up to the year 9999"
+
+
+def _values(column: Any) -> list[Any]:
+    """Return the values of an Arrow array."""
+    try:
+        return list(column.to_pylist())
+    except OverflowError:
+        plain = column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
+        return [_value(scalar) for scalar in plain]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except OverflowError:
+        return Beyond(scalar.value)
