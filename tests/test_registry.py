@@ -359,7 +359,7 @@ def test_nothing_is_loaded_before_it_was_shown_to_load(
     worker = Registry(root, store, ModelAdapter, prove=refuse)
     with pytest.raises(ReleaseRefused, match="ended the process"):
         worker.promote(2, "x", "x")
-    with pytest.raises(NotReady, match=r"No release can be loaded. triage/1: It ended the process"):
+    with pytest.raises(NotReady, match=r"triage/1: It ended the process"):
         worker.adapter()
     before = worker.events()
     with pytest.raises(ReleaseRefused, match="ended the process"):
