@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from reviewapp.evidence.running import START_SECONDS, free_port
@@ -136,7 +137,7 @@ class Balancer:
         self.nginx.wait(20)
         shutil.rmtree(self.folder)
 
-    def hand_on_to(self, *hosts: Host | Deaf) -> None:
+    def hand_on_to(self, *hosts: Host | Deaf | SimpleNamespace) -> None:
         """Write the hosts into the shipped file and start nginx, or let it read the file again."""
         lines = [line for line in (SHIPPED / "reviewapp" / "hosts.conf").read_text().splitlines() if line]
         [pattern, other] = [line for line in lines if line.startswith("server ")]

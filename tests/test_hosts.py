@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select
@@ -30,6 +32,7 @@ from .proxy import MARKS
 
 pytestmark = MARKS
 MORE = 60  # requests that are answered between two events
+HEARD = 0.5  # seconds in which a proxy that has too few cores hears that its connections to a host have ended
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def test_after_the_200_of_a_move_no_host_answers_with_the_old_release(story: Sto
 def test_only_what_was_under_way_on_a_host_that_was_killed_fails(story: Story) -> None:
     began, ended = story.killed
     for one in story.callers.failed:
-        assert one.began <= ended, one
+        assert one.began <= ended + HEARD, one
         assert one.ended >= began, one
         assert one.status in (0, 503), one
     assert len(story.callers.failed) <= story.callers.count
@@ -185,10 +188,9 @@ def test_a_post_that_a_host_has_read_is_sent_to_no_other_one_and_a_get_is(hangs_
 
 
 def test_a_host_that_takes_no_connection_costs_no_request() -> None:
-    with Deaf(hangs_up=False) as gone:
-        pass
-    with Deaf(hangs_up=False) as there, Balancer() as proxy:
-        proxy.hand_on_to(gone, there)
+    with socket.socket() as gone, Deaf(hangs_up=False) as there, Balancer() as proxy:
+        gone.bind(("127.0.0.1", 0))  # so that nobody else takes the port; it is refused, for nobody listens
+        proxy.hand_on_to(SimpleNamespace(server=f"127.0.0.1:{gone.getsockname()[1]}"), there)
         for _ in range(4):
             proxy.call("POST", PREDICT, {}, {})
         assert there.heard == ["POST"] * 4

@@ -111,6 +111,16 @@ def verdicts_are_those_of_rows(checked: Checked, alone: list[tuple[Any, Any, Any
             assert (outside is None and not any(said)) or outside.tolist() == said
 
 
+def test_the_sign_of_a_nought_is_that_of_the_row_schema() -> None:
+    contract = Contract(
+        name="one", fields=(Field(name="a", kind="number"),), outcome=Outcome(name="y", labels=("a", "b"))
+    )
+    cells = ["-0", "-0.0", "0", "-0e1", "-00.0"]
+    alone = [bulk.Columns(("a",), contract).row(number, 0, [cell]) for number, cell in enumerate(cells, 1)]
+    checked = check(read_csv("\n".join(cells).encode(), Header(("a",)), 1, 2, contract), contract)
+    verdicts_are_those_of_rows(checked, [(one.record, one.reference, one.mistake) for one in alone])
+
+
 @settings(max_examples=150, deadline=None)
 @given(contracts(), st.data())
 def test_csv_cells_get_the_verdicts_of_the_row_schema(contract: Contract, data: st.DataObject) -> None:

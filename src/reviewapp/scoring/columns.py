@@ -102,6 +102,10 @@ class ColumnCheck:
         right = (numbers >= low) & (numbers <= high) & (np.abs(numbers) < EXACT)
         if read is not None:
             right &= read
+        if self._text and not whole:
+            right &= ~(
+                (numbers == 0) & np.signbit(numbers)
+            )  # "-0" is the whole number 0 to the row schema, -0.0 is not
         if there is None:
             return Column(numbers.astype(self._dtype), right)
         values, sure = np.full(len(cells), np.nan), ~there
