@@ -86,6 +86,7 @@ class Deaf:
                     self.send_response(503)
                     self.send_header("Content-Type", "application/problem+json")
                     self.send_header("Content-Length", "2")
+                    self.send_header("Connection", "close")  # else the proxy may use it again just as it is closed
                     self.end_headers()
                     self.wfile.write(b"{}")
 
