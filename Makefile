@@ -15,11 +15,9 @@ help: ## list the targets
 run: .venv/.run ## build the default release if there is none, start the service, print a sign-in link
 	@exec $(BIN)/reviewapp serve
 
-# Several at once, one more than there are cores, for most tests of the service wait. Each process keeps to the tests of
-# a file as far as that is fair. Small models are fitted no faster by several threads, which only wait for each other.
-CORES = $(shell getconf _NPROCESSORS_ONLN)
-PROCESSES ?= $(shell [ $(CORES) -lt 4 ] && expr $(CORES) + 1 || echo 4)
-PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
+# Several at once: most tests of the service wait. Each process keeps to the tests of a file as far as that is fair.
+# Small models are fitted no faster by several threads, which only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test: lint ## lint, types and all tests
 	@mkdir -p build
