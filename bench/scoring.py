@@ -153,7 +153,7 @@ def run(instance: Path, file: Path, *words: str) -> tuple[float, float]:
 @contextmanager
 def cluster() -> Iterator[str]:
     """Give the address of a cluster of two workers, set up as docs/scoring.md says."""
-    import dask  # noqa: PLC0415 (as below)
+    import dask  # noqa: PLC0415 (as the next one)
     from distributed import Client, LocalCluster  # noqa: PLC0415 (starts threads)
 
     with (
