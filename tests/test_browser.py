@@ -22,11 +22,17 @@ from .small import with_limit
 pytestmark = MARKS
 
 
+def answered(page: Page) -> None:
+    """Wait for an answer and all that follows it: its heading is seen before the rest of the page has come."""
+    expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+    page.wait_for_load_state()
+
+
 def answer(page: Page, sample: int = 4) -> None:
     """Ask with a sample through the form."""
     page.goto(f"/?sample={sample}")
     page.get_by_role("button", name="Ask for an answer").click()
-    expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+    answered(page)
 
 
 def test_the_printed_link_opens_the_form_once(browser: Browser, base: str, service: Service) -> None:
@@ -84,7 +90,7 @@ def test_a_mistake_is_linked_and_what_was_typed_stays(opened: Open, script: bool
         expect(page.get_by_label("Open tickets")).to_have_value("many")
         page.get_by_label("Open tickets").fill("2")
         page.get_by_role("button", name="Ask for an answer").click()
-        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        answered(page)
 
 
 def test_the_keyboard_alone_is_enough(opened: Open) -> None:
@@ -98,7 +104,7 @@ def test_the_keyboard_alone_is_enough(opened: Open) -> None:
         expect(page.get_by_label("Subject")).not_to_have_value("")
         tab_to(page, "main form button")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        answered(page)
         tab_to(page, "[name=verdict]")
         page.keyboard.press("Space")
         for _ in range(3):
@@ -248,12 +254,12 @@ def test_what_is_copied_is_answered(opened: Open, base: str, token: str, tmp_pat
             details.get_by_role("button", name="Copy").click()
             expect(details.get_by_role("button", name="Copied")).to_be_visible()
             copied.append(page.evaluate("navigator.clipboard.readText()"))
-        answered = page.get_by_role("row", name="Answer differ").locator("td").last.text_content()
+        shown = page.get_by_role("row", name="Answer differ").locator("td").last.text_content()
     command, script = copied
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env={"TOKEN": token, **PATH})
-    assert json.loads(done.stdout)["output"]["label"] == answered, done
+    assert json.loads(done.stdout)["output"]["label"] == shown, done
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={"TOKEN": token})
-    assert answered in done.stdout, done.stderr
+    assert shown in done.stdout, done.stderr
 
 
 PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -268,15 +274,15 @@ def test_a_double_click_and_the_way_back_ask_nothing_twice(opened: Open) -> None
         page.goto("/?sample=1")
         page.get_by_label("Subject").fill("Doubleclicked")
         page.get_by_role("button", name="Ask for an answer").dblclick()
-        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        answered(page)
         page.reload()
         page.go_back()
         page.go_forward()
-        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        answered(page)
         assert recorded(page) == 1
         page.go_back()
         page.get_by_role("button", name="Ask for an answer").click()  # meant
-        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        answered(page)
         assert recorded(page) == 2
 
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from . import tables
 from .browser import DESK, MARKS, PHONE, Open, flaws, watched
 from .service import Service
-from .test_browser import PATH, answer
+from .test_browser import PATH, answer, answered
 
 pytestmark = MARKS
 
@@ -117,7 +117,7 @@ def test_one_field_is_changed_and_changed_again_and_nothing_is_recorded(opened: 
         expect(page.get_by_role("row", name=re.compile("^Message differs"))).to_be_visible()
         assert recorded(page) == before
         page.get_by_role("button", name="Ask for this for real").click()
-        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        answered(page)
         expect(page.get_by_label("Message")).to_have_value("The page is down since this morning.")
         assert recorded(page) == before + 1
 
@@ -156,7 +156,7 @@ def test_copies_of_odd_text_are_answered_as_the_page_answered(
         page.get_by_label("Message").fill(TEXT)
         page.get_by_label("Not known").check()
         page.get_by_role("button", name="Ask for an answer").click()
-        expect(page.get_by_role("heading", name="The answer", exact=True)).to_be_visible()
+        answered(page)
         command, script = page.locator("pre > code").all_text_contents()
         twin = page.context.request.get(page.url.split("#")[0], headers={"Accept": "application/json"}).json()
     environment = {"TOKEN": token, **PATH}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from pysqlite3 import dbapi2
 
 from reviewapp import proof
@@ -542,13 +542,15 @@ def test_a_browser_signs_in_asks_and_reads_every_page_under_a_sub_path(below: Pr
         page.goto(f"{base}sign-in")
         page.get_by_label("Token").fill(below.reviewer)
         page.get_by_role("button", name="Sign in").click()
+        expect(page).to_have_url(base)
         page.goto(f"{base}?sample=1")
         page.get_by_role("button", name="Ask for an answer").click()
         page.wait_for_url(re.compile(r"prediction="))
         for name in page.locator("nav a").all_inner_texts():
             page.get_by_role("navigation").get_by_role("link", name=name, exact=True).first.click()
+            page.wait_for_load_state()
             assert page.url.startswith(base)
-            assert page.locator("h1").count() == 1
+            expect(page.locator("h1")).to_have_count(1)
 
 
 def test_other_protocols_are_spoken_under_a_sub_path(below: Proxied, release: Release) -> None:
