@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from .service import Service
 
 PREDICT = "/api/v1/predictions"
 PATIENCE = 60.0  # a bound, not a promise
+UPSTREAM = r'upstream: "http://([^/]+)/'  # in nginx's log of errors
 PAUSE = 0.05  # seconds between the requests of a caller: the hosts and their proxy share the cores of one machine
 
 
@@ -163,6 +165,10 @@ class Balancer:
     def log(self) -> str:
         paths = [self.folder / "nginx.log", self.folder / "error.log"]
         return "".join(path.read_text() for path in paths if path.exists())
+
+    def broken(self) -> list[tuple[str, str]]:
+        """Return of each request that broke off at a host which host that was, and why, as the proxy tells it."""
+        return [(server, line) for line in self.log.splitlines() for server in re.findall(UPSTREAM, line)]
 
     def call(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
         """Return status and JSON of one request on a connection of its own, which no reload of nginx hangs up."""

@@ -186,6 +186,14 @@ class Proxied(Service):
             connection.sock.settimeout(PATIENCE)
         return connection
 
+    def logged(self, line: str) -> str:
+        """Return nginx's log of requests once it has the line, which it writes after it has answered."""
+        ends = time.monotonic() + PATIENCE
+        while line not in (log := (self.folder / "access.log").read_text()):
+            assert time.monotonic() < ends, log
+            time.sleep(0.01)
+        return log
+
     @property
     def nginx_log(self) -> str:
         """What nginx said of itself."""

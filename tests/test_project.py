@@ -66,7 +66,7 @@ remotefiles fetched releasestore |
 dates field contract | schemas bodies samples forms frames difference policy |
 rules rulelist calibration transformers structures estimators trust profile release | engine |
 explain prediction adapter proof proving bulk dataframes tensors columns sqlwords tables chain schema statements sqlite
-postgres store ledgerfile copying backup restoring
+pgsessions postgres store ledgerfile copying backup restoring
 search finding filters desk reviews blocks keylocks ledger releaselog intact purging export registry rounds verifying
 attempts accounts uploads
 components openapi marking wording snippets |

@@ -8,24 +8,23 @@ row: so a prediction is recorded by one message to the server.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from .errors import ReviewappError, StoreBusy, StoreError, StoreFull, UsageError
+from .pgsessions import SESSIONS, Appends, Lookups, SessionLocks
 from .schema import VERSION
-from .statements import Statement, flat, statement, wrapped
 from .tables import metadata
 
 log = logging.getLogger("reviewapp")
 OLDEST = 15  # the version of PostgreSQL
-POOL, SESSIONS = 10, 4  # connections of one process: for transactions, and for what each request reads
+POOL = 10  # connections of one process for transactions
 CONNECTIONS = POOL + SESSIONS + 2  # one that records, one that holds the locks of Idempotency-Keys
 # The advisory lock of who writes. The triggers in each database name it, so it stays what it is. A pair is never the
 # same lock as one number, as those of Idempotency-Keys are.
@@ -60,7 +59,7 @@ class PostgresDatabase:
     def __init__(self, url: URL) -> None:
         self.url = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
         self.opened_before = False
-        self.lookups, self.appends, self.locks = _Lookups(), _Appends(), SessionLocks()
+        self.lookups, self.appends, self.locks = Lookups(), Appends(), SessionLocks()
         self._engines: WeakSet[Engine] = WeakSet()
 
     def engine(self, until: Callable[[], float], waits: float, *, read_only: bool) -> Engine:
@@ -204,156 +203,6 @@ def _connecting(url: URL, waits: float) -> dict[str, Any]:
 def _lost(error: BaseException) -> bool:
     """Whether there is no connection, or no longer; the driver has no code for that."""
     return any(kind.__name__ in ("OperationalError", "InterfaceError") for kind in type(error).__mro__)
-
-
-class _Session:
-    """A connection of its own whose statements are a transaction each; what it raises is the driver's."""
-
-    def __init__(self, engine: Engine) -> None:
-        connection = engine.raw_connection()
-        driver: Any = connection.driver_connection
-        connection.detach()
-        driver.autocommit = True
-        self.execute: Callable[..., Any] = driver.execute
-        self.close: Callable[[], None] = driver.close
-        self._connection, self._driver = connection, driver
-
-    @property
-    def is_closed(self) -> bool:
-        return bool(self._driver.closed)
-
-
-def _first(engine: Engine, session: _Session | None, sql: str, values: Any) -> tuple[_Session, Any]:
-    """Return the first row, or None, and the session that gave it; raises the driver's errors, with no session left.
-
-    That is a new one where none was given, or the one given was lost: it may have been so for long, and whoever comes
-    next need not hear of it. So it is for what may be asked twice.
-    """
-    if session is not None:
-        try:
-            return session, session.execute(sql, values).fetchone()
-        except Exception:
-            lost = session.is_closed
-            session.close()
-            if not lost:
-                raise
-        engine.dispose()  # what waits there is no younger
-    session = _Session(engine)
-    try:
-        return session, session.execute(sql, values).fetchone()
-    except Exception:
-        session.close()
-        raise
-
-
-class _Lookups:
-    """Reads of one statement each, on SESSIONS connections at most, opened as they are needed."""
-
-    def __init__(self) -> None:
-        self._parents: list[Any] = []  # kept, for they must not even be closed
-        self._begin()
-
-    def _begin(self) -> None:
-        self._free: list[_Session] = []
-        self._turns = threading.BoundedSemaphore(SESSIONS)
-
-    def first(self, engine: Engine, clause: Select[Any], values: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Return the first row as the driver gives it, or None; raises SQLAlchemy's errors."""
-        asked = statement(clause, engine.dialect)
-        given = asked.values(values)
-        with self._turns:
-            try:
-                session, found = _first(engine, self._free.pop() if self._free else None, asked.sql, given)
-            except Exception as error:
-                raise wrapped(asked.sql, error, engine.dialect) from error
-            self._free.append(session)
-        row: tuple[Any, ...] | None = found
-        return row
-
-    def forget_parent(self) -> None:
-        self._parents.append(self._free)
-        self._begin()
-
-    def close(self) -> None:
-        """Close those that nobody uses now; who asks again opens a new one."""
-        free, self._free = self._free, []
-        for session in free:
-            session.close()
-
-    forget = close
-
-
-class _Appends:
-    """Inserts that are a transaction each: one message, durable when it is answered, all rows or none.
-
-    For one thread at a time, on a connection of its own, whose settings say how long who writes is waited for.
-    """
-
-    def __init__(self) -> None:
-        self._session: _Session | None = None
-        self._parents: list[Any] = []  # kept, for they must not even be closed
-
-    def insert(self, engine: Engine, made: Statement, rows: Sequence[tuple[Any, ...]], until: float) -> None:
-        """Insert AT_ONCE rows at most; raises SQLAlchemy's errors."""
-        sql = made.of_rows(len(rows))
-        try:
-            session = self._session = self._session or _Session(engine)
-        except Exception as error:
-            raise wrapped(None, error, engine.dialect) from error
-        try:
-            session.execute(sql, flat(rows))
-        except Exception as error:
-            self.close()
-            raise wrapped(sql, error, engine.dialect) from error
-
-    def forget_parent(self) -> None:
-        self._parents.append(self._session)
-        self._session = None
-
-    def close(self) -> None:
-        """Close the connection; the next insert opens a new one."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
-
-
-class SessionLocks:
-    """Locks of one session of the server, which holds them for all threads of a process."""
-
-    def __init__(self) -> None:
-        self._session: _Session | None = None
-        self._parents: list[Any] = []  # kept, for it must not even be closed
-        self._lock = threading.Lock()
-
-    def forget_parent(self) -> None:
-        self._parents.append(self._session)
-        self._session, self._lock = None, threading.Lock()
-
-    def close(self) -> None:
-        """Close the session, and so let go of all; the next lock opens a new one."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
-
-    def take(self, number: int, engine: Callable[[], Engine]) -> bool:
-        return bool(self._ask(engine(), "SELECT pg_try_advisory_lock(%s)", number))
-
-    def give(self, number: int, engine: Callable[[], Engine]) -> None:
-        try:
-            self._ask(engine(), "SELECT pg_advisory_unlock(%s)", number)
-        except StoreBusy:
-            log.warning("The session of the locks was lost; the server lets go of them by itself.")
-
-    def _ask(self, engine: Engine, sql: str, number: int) -> Any:
-        with self._lock:
-            session, self._session = self._session, None
-            try:
-                self._session, row = _first(engine, session, sql, (number,))
-            except Exception as error:
-                raise StoreBusy("The ledger cannot be reached; nothing was recorded.", retry_after=1) from wrapped(
-                    sql, error, engine.dialect
-                )
-            return row[0]
 
 
 def commands() -> list[str]:

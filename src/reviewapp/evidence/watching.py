@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import binom
+
 from ..drift import ALPHA, BLOCK, MOVED, look
 from ..ledger import Ledger
 from ..monitoring import monitor
@@ -55,9 +57,10 @@ def watching(subject: Subject) -> list[Table]:
     refiled = " and ".join(f"{old} under {new}" for old, new in generator.REFILED.items())
     reading = (
         f"Later drift: other shares of the intents, new wordings. Filed elsewhere: the desk files {refiled} from now "
-        "on, which no request shows. Figures as `reviewapp monitor` computes them from the ledger. Requests have "
-        f"changed where a block of {BLOCK} of them differs from the table in any field, or in the answers, by more "
-        f"than chance does in {ALPHA:.0%} of blocks."
+        "on, which no request shows. Figures as `reviewapp monitor` computes them from the ledger. A block of "
+        f"{BLOCK} requests says that they have changed where it differs from the table in any field, or in the "
+        f"answers, by more than chance does in {ALPHA:.0%} of blocks; requests have changed where more blocks say so "
+        f"than chance brings about in {ALPHA:.0%} of such scenarios."
     )
     return [Table("watching", "What the monitoring metric sees", reading, columns, rows)]
 
@@ -95,7 +98,7 @@ def _scenario(
         "fired_after": None if fired_at is None else order[fired_at - 1] + 1,
         "referred": referred["value"],
         "moved": "yes" if referred["moved"] else "no",
-        "drift": "yes" if drifted_blocks else "no" if full else "too few",
+        "drift": "too few" if not full else "yes" if binom.sf(drifted_blocks - 1, full, ALPHA) <= ALPHA else "no",
         "drifted": drifted_blocks,
         "blocks": full,
     }

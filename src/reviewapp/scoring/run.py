@@ -35,7 +35,7 @@ TABS = ".tsv"  # the ending of a file whose cells are parted by tabs, whatever p
 TRIES = 3  # more, of a partition that fails: the ledger may have been busy
 SPAWN = "distributed.nanny.pre-spawn-environ"
 # By Dask's own setting glibc hands each array back to the system once it is let go, which clears its pages before the
-# next one may have them: a quarter of a worker's time (docs/performance.md).
+# next one may have them: a fifth to a quarter of a worker's time (docs/performance.md).
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": 32 << 20, "MALLOC_TRIM_THRESHOLD_": 128 << 20}  # bytes
 
 Progress = Callable[[int], object]
