@@ -16,6 +16,7 @@ import pytest
 from coverage import Coverage
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 from jinja2 import BytecodeCache, FileSystemBytecodeCache
 from playwright.sync_api import Browser, expect
 
@@ -44,6 +45,10 @@ from .postgres import Postgres
 from .remote import Trying
 from .service import Service
 from .small import with_limit
+
+# The same examples each time, however slow the machine is; `pytest --hypothesis-profile=default` looks for others.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 # Names that break naive code: spaces, dots, signs, JSON pointer's own escapes, marshmallow's and Python's own words.
 EVERY_KIND = Contract(

@@ -287,7 +287,7 @@ def test_compiled_native_alone_in_a_batch_and_met_are_the_same_answer(
     assert choice.furthest <= TOLERANCE
     adapters = [ModelAdapter(release), ModelAdapter(replace(release, engine=choice))]
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(odd_rows(contract))
     def check(rows: list[Record]) -> None:
         expected = native.figures(rows)

@@ -63,7 +63,7 @@ def test_the_matrix_is_scikit_learns_own(
     fitted = kind(**how).fit(LEARNT)
     quick = ManyWords(fitted)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(texts)
     def holds(some: list[str]) -> None:
         some = [*some, *LEARNT]

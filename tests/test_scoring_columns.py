@@ -121,7 +121,7 @@ def test_the_sign_of_a_nought_is_that_of_the_row_schema() -> None:
     verdicts_are_those_of_rows(checked, [(one.record, one.reference, one.mistake) for one in alone])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(contracts(), st.data())
 def test_csv_cells_get_the_verdicts_of_the_row_schema(contract: Contract, data: st.DataObject) -> None:
     names = [field.name for field in contract.fields if field.required or data.draw(st.booleans())] or [
@@ -142,7 +142,7 @@ def test_csv_cells_get_the_verdicts_of_the_row_schema(contract: Contract, data: 
         sure_is_right(field, found, checked)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(contracts(), st.data())
 def test_json_values_get_the_verdicts_of_the_row_schema(contract: Contract, data: st.DataObject) -> None:
     row = st.fixed_dictionaries(

@@ -30,7 +30,7 @@ def blocks(content: bytes, size: int) -> Iterator[bytes]:
     return (content[start : start + size] for start in range(0, len(content), size))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.lists(CELLS, min_size=1, max_size=3), min_size=1, max_size=12), st.sampled_from(["\n", "\r\n", "\r"]),
     st.booleans(), st.booleans(), st.integers(1, 40), st.integers(1, 4), st.integers(8, 60),
@@ -69,7 +69,7 @@ def test_pieces_of_csv_hold_the_records_of_the_whole_file(
         assert lines == [at for at, _ in records]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([b"{}", b'{"a": "\\n"}', b"", b" \t\r", b" 1"]), max_size=12), st.integers(1, 9),
        st.integers(1, 4), st.booleans())  # fmt: skip
 def test_pieces_of_json_lines_hold_its_lines(lines: list[bytes], size: int, most: int, last: bool) -> None:
