@@ -23,7 +23,7 @@ from reviewapp.config import load_settings
 from reviewapp.contract import Contract, Outcome
 from reviewapp.errors import UsageError
 from reviewapp.evaluation import sign_test
-from reviewapp.evidence import latency, outcomes, run, simulation, slices, values
+from reviewapp.evidence import latency, outcomes, run, simulation, slices, testruns, values
 from reviewapp.evidence.behaviour import read_cases
 from reviewapp.evidence.examples import of_table
 from reviewapp.evidence.pack import REQUESTS, Pack, folder_of
@@ -94,8 +94,9 @@ def make(folder: Path, target: str) -> Made:
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[None]:
-    """Fewer requests, shorter loads, no REVIEWAPP_EVIDENCE of whoever runs the tests."""
+    """Fewer requests, shorter loads, no REVIEWAPP_EVIDENCE of whoever runs the tests, nor what they ran before."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(testruns, "REPORT", Path("build") / "of_no_run.xml")
         patch.delenv("REVIEWAPP_EVIDENCE", raising=False)
         patch.setattr(evaluation, "RESAMPLES", 99)
         patch.setattr(outcomes, "VALID", 80)
