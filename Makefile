@@ -23,7 +23,7 @@ test: lint ## lint, types and all tests
 	@mkdir -p build
 	@$(PYTEST) --cov --cov-report=term --cov-report=json:build/coverage.json --junitxml=build/junit.xml
 
-evidence: build/junit.xml ## measure all that the memo states, render it, run its notebook (about 10 minutes)
+evidence: build/junit.xml ## measure all that the memo states, render it, run its notebook (about 16 minutes)
 	@$(BIN)/reviewapp evidence
 	@$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --inplace --execute \
 	  --ExecutePreprocessor.record_timing=False memo/notebook.ipynb
